@@ -1,0 +1,1 @@
+"""What happens to one field of view, and the other units of work; knows nothing of the floors above."""

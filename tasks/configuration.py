@@ -1,0 +1,262 @@
+"""The data models that all floors share: channels, parameters, and the request to process a recording.
+
+Their JSON is the documented workflow request. Unknown fields are refused, and nothing is converted silently:
+`"2"` is not a number here.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from tasks.errors import InvalidParametersError
+from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES
+from tasks.fov_range import parse_fovs
+
+Keep = Literal["all", "labels", "none"]
+LogStdArithmetic = Literal["float32", "exact"]
+
+
+def _known_features(known: Iterable[str]) -> AfterValidator:
+    order = list(known)
+
+    def check(names: list[str]) -> list[str]:
+        for name in names:
+            if name not in order:
+                raise ValueError(f"unknown feature {name!r}; available: {', '.join(order)}")
+        if len(set(names)) != len(names):
+            raise ValueError("a feature is named twice")
+        return sorted(names, key=order.index)
+
+    return AfterValidator(check)
+
+
+def _absolute(path: str) -> str:
+    if "\0" in path:
+        raise ValueError("a path cannot contain a NUL character")
+    if not Path(path).is_absolute():
+        raise ValueError("must be an absolute path, e.g. /data/experiment.nd2")
+    return path
+
+
+def _fov_list(value: object) -> object:
+    """Accept `"0-4, 7"`, a list, or a single number; give a sorted list without repetitions."""
+    return value if value is None else parse_fovs(value)
+
+
+AbsolutePath = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_absolute)]
+"""An absolute path of the machine that computes."""
+
+ChannelIndex = Annotated[int, Field(ge=0, description="Index of the channel in the recording, from 0")]
+"""Index of a channel, from 0."""
+
+PhaseFeatures = Annotated[list[str], _known_features(PHASE_FEATURES)]
+"""Names of phase features, kept in registry order."""
+
+FluorescenceFeatures = Annotated[list[str], _known_features(FLUORESCENCE_FEATURES)]
+"""Names of fluorescence features, kept in registry order."""
+
+FovList = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_fov_list), Field(min_length=1)]
+"""FOV numbers: a list, a single number, or text like `"0-4, 7"`."""
+
+
+class Model(BaseModel):
+    """Base of all request models: strict types, no unknown fields, immutable."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PhaseChannel(Model):
+    """The channel in which cells are found."""
+
+    channel: ChannelIndex
+    features: PhaseFeatures = ["area"]
+
+
+class FluorescenceChannel(Model):
+    """A channel whose intensity is measured."""
+
+    channel: ChannelIndex
+    features: FluorescenceFeatures = ["intensity_total"]
+
+
+class Channels(Model):
+    """Which channel is which, and what is measured in each."""
+
+    phase: PhaseChannel
+    fluorescence: list[FluorescenceChannel] = []
+
+    @model_validator(mode="after")
+    def _each_channel_once(self) -> Self:
+        used = self.numbers
+        for number in used:
+            if used.count(number) > 1:
+                raise ValueError(f"channel {number} is used twice; each channel can have one role")
+        return self
+
+    @property
+    def numbers(self) -> list[int]:
+        """Phase channel first, then the fluorescence channels as given."""
+        return [self.phase.channel, *(fluorescence.channel for fluorescence in self.fluorescence)]
+
+
+class ScienceParameters(Model):
+    """What changes the numbers or the files of a result."""
+
+    background_weight: float = Field(
+        1.0, ge=0, le=1, description="Share of the background that is subtracted from the fluorescence"
+    )
+    erosion_size: int = Field(
+        0, ge=0, le=100, description="Pixels by which cells are eroded before fluorescence is measured"
+    )
+    min_frames: int = Field(
+        30, ge=1, description="Fewest frames a cell is seen in; at most the length of the film is asked for"
+    )
+    border_margin: int = Field(
+        50, ge=0, description="Cells whose box comes closer than this to the image edge are left out (pixels)"
+    )
+    min_iou: float = Field(
+        0.1, gt=0, le=1, description="Least overlap (IoU) of the boxes of one cell in consecutive frames"
+    )
+    min_area: int | None = Field(None, ge=1, description="Smallest region that counts as a cell (pixels)")
+    max_area: int | None = Field(None, ge=1, description="Largest region that counts as a cell (pixels)")
+    logstd_arithmetic: LogStdArithmetic = Field(
+        "float32",
+        description="Rounding of the local variance: PyAMA's float32, or exact for bright flat images",
+    )
+    z_plane: Annotated[int, Field(ge=0)] | Literal["middle", "max"] = Field(
+        "middle", description="Plane of a Z stack: an index, the middle one, or the maximum projection"
+    )
+    keep: Keep = Field("all", description="Image stacks that are written: all, only the label images, or none")
+
+    @model_validator(mode="after")
+    def _areas_in_order(self) -> Self:
+        if self.min_area is not None and self.max_area is not None and self.min_area > self.max_area:
+            raise ValueError(f"min_area {self.min_area} is above max_area {self.max_area}")
+        return self
+
+
+class Parameters(ScienceParameters):
+    """All parameters of a run: the science, and how it is executed."""
+
+    fov_start: int = Field(0, ge=0, description="First FOV, from 0")
+    fov_end: int | None = Field(None, ge=0, description="Last FOV, inclusive; default: the last of the file")
+    fovs: FovList | None = Field(None, description='FOVs one by one, e.g. "0-3, 5"; in place of fov_start and fov_end')
+    batch_size: int | None = Field(
+        None, ge=1, le=256, description="Most FOVs in flight; default: as many as there are workers"
+    )
+    n_workers: int | None = Field(
+        None, ge=1, le=256, description="Threads that compute; default: the usable processors"
+    )
+    overwrite: bool = Field(
+        False, description="Replace results of another input or of other parameters in the output folder"
+    )
+
+    @model_validator(mode="after")
+    def _one_fov_range(self) -> Self:
+        if self.fov_end is not None and self.fov_end < self.fov_start:
+            raise ValueError(f"fov_end {self.fov_end} is before fov_start {self.fov_start}")
+        if self.fovs is not None and {"fov_start", "fov_end"} & self.model_fields_set:
+            raise ValueError("fovs cannot be combined with fov_start and fov_end")
+        return self
+
+    def select_fovs(self, n_fovs: int) -> list[int]:
+        """FOVs of a recording that are asked for.
+
+        Raises
+        ------
+        InvalidParametersError
+            Where a FOV lies outside the recording.
+        """
+        allowed = f"the recording has {n_fovs} FOVs: 0 to {n_fovs - 1} are allowed"
+        if self.fovs is not None:
+            if self.fovs[-1] >= n_fovs:
+                raise InvalidParametersError(f"parameters.fovs: FOV {self.fovs[-1]} does not exist; {allowed}")
+            return list(self.fovs)
+        last = n_fovs - 1 if self.fov_end is None else self.fov_end
+        for name, value in (("fov_start", self.fov_start), ("fov_end", last)):
+            if value >= n_fovs:
+                raise InvalidParametersError(f"parameters.{name}: {value} is outside the file; {allowed}")
+        return list(range(self.fov_start, last + 1))
+
+    def science(self) -> ScienceParameters:
+        """Only what changes the result."""
+        return ScienceParameters(**self.model_dump(include=set(ScienceParameters.model_fields)))
+
+
+class Configuration(Model):
+    """Everything but the recording that determines the bytes of a FOV's directory."""
+
+    channels: Channels
+    parameters: ScienceParameters = ScienceParameters()
+
+
+class WorkflowRequest(Model):
+    """The documented request to process a recording."""
+
+    microscopy_path: AbsolutePath
+    output_dir: AbsolutePath
+    channels: Channels
+    parameters: Parameters = Parameters()
+
+    @classmethod
+    def parse(cls, **fields: Any) -> Self:  # noqa: ANN401 - raw JSON on its way to being validated
+        """Validate a raw request.
+
+        Raises
+        ------
+        InvalidParametersError
+            One message that names each wrong field, its value, and what is allowed.
+        """
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise InvalidParametersError(describe(error)) from error
+
+    def configuration(self) -> Configuration:
+        """The part that determines the result."""
+        return Configuration(channels=self.channels, parameters=self.parameters.science())
+
+
+def describe(error: ValidationError) -> str:
+    """One line for all that is wrong: field, what is allowed, and the value given."""
+    problems = []
+    for detail in error.errors(include_url=False):
+        field = ".".join(str(part) for part in detail["loc"]) or "request"
+        reason = detail["msg"].removeprefix("Value error, ")
+        if detail["type"] == "extra_forbidden":
+            reason = "unknown field"
+        given = "" if detail["type"] == "missing" else f" (got {_shorten(detail['input'])})"
+        problems.append(f"{field}: {reason}{given}")
+    return "; ".join(problems)
+
+
+def _shorten(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def check_channels(channels: Channels, channel_names: list[str]) -> None:
+    """Make sure that a recording has the channels that are asked for.
+
+    Raises
+    ------
+    InvalidParametersError
+        Naming the field, the channel, and the channels there are.
+    """
+    there_are = ", ".join(f"{index} ({name})" for index, name in enumerate(channel_names))
+    fields = ["phase", *(f"fluorescence.{i}" for i in range(len(channels.fluorescence)))]
+    for field, number in zip(fields, channels.numbers, strict=True):
+        if number >= len(channel_names):
+            raise InvalidParametersError(
+                f"channels.{field}.channel: the recording has no channel {number}; it has {there_are}"
+            )
