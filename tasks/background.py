@@ -1,0 +1,250 @@
+"""Fluorescence background of one frame: medians of tiles without cells, joined by a smooth surface.
+
+The image is covered by tiles of about 256 pixels that overlap by half. Each takes the median of its pixels that lie
+away from cells; a tensor cubic spline through the tile centres gives the background everywhere. For a given image
+shape the surface is linear in the tile values, so the spline is two small matrices, made once.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import make_interp_spline
+
+from tasks.errors import ProcessingError
+from tasks.kernel import kernel
+
+TILE_SIZE = 256
+"""Side of a tile in pixels, about."""
+CELL_MARGIN = 10
+"""Pixels around a cell that do not count as background."""
+LAST_RESORT_PERCENTILE = 1.0
+"""What a frame without any background pixel takes for its background."""
+
+Matrix = NDArray[np.float64]
+
+
+def near_cells(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Mask (H, W) of all pixels within a 21 x 21 square around a foreground pixel."""
+    side = 2 * CELL_MARGIN + 1
+    square = cv2.getStructuringElement(cv2.MORPH_RECT, (side, side))
+    near = np.empty_like(mask)
+    cv2.dilate(mask, square, dst=near, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return near
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """The tiles of an image shape, and the matrices that interpolate between them."""
+
+    row_edges: NDArray[np.int64]
+    """Block limits along y; tile i reaches from edge i to edge i + 2."""
+    column_edges: NDArray[np.int64]
+    row_matrix: Matrix
+    """(H, n_tile_rows) share of each row of tiles in each row of pixels."""
+    column_matrix: Matrix
+    """(W, n_tile_columns) share of each column of tiles in each column of pixels."""
+    column_sums: Matrix
+    """(W + 1, n_tile_columns) sums of the column matrix over the pixels before each position."""
+
+    def estimate(self, image: NDArray[Any], excluded: NDArray[np.uint8]) -> "Surface":
+        """Estimate the background of an image.
+
+        Parameters
+        ----------
+        image
+            (H, W), any real dtype, in counts.
+        excluded
+            (H, W) uint8, 1 where a pixel does not count as background.
+
+        Raises
+        ------
+        ProcessingError
+            For a non-finite pixel.
+        """
+        if not np.issubdtype(image.dtype, np.integer) and not np.isfinite(image).all():
+            y, x = np.argwhere(~np.isfinite(image))[0]
+            raise ProcessingError(f"pixel (row {y}, column {x}) is {image[y, x]}; every pixel must be a finite number")
+        values = self._tile_medians(image, excluded)
+        empty = np.isnan(values)
+        if empty.all():
+            values[:] = np.percentile(image, LAST_RESORT_PERCENTILE)
+            return Surface(self, values, without_background=True)
+        if empty.any():
+            values[empty] = np.median(image[excluded == 0])
+        return Surface(self, values)
+
+    def _tile_medians(self, image: NDArray[Any], excluded: NDArray[np.uint8]) -> Matrix:
+        """Exact median of each tile's pixels; NaN for a tile with none."""
+        if image.dtype in (np.uint8, np.uint16):
+            return _medians_by_counting(image, excluded, self.row_edges, self.column_edges)
+        medians = np.full((len(self.row_edges) - 2, len(self.column_edges) - 2), np.nan)
+        for i, j in np.ndindex(medians.shape):
+            tile = np.s_[self.row_edges[i] : self.row_edges[i + 2], self.column_edges[j] : self.column_edges[j + 2]]
+            pixels = image[tile][excluded[tile] == 0]
+            if pixels.size:
+                medians[i, j] = np.median(pixels.astype(np.float64))
+        return medians
+
+
+@dataclass(frozen=True)
+class Surface:
+    """The background of one frame, known by its tile values; the image of it is made only where it is kept."""
+
+    grid: TileGrid
+    tile_values: Matrix
+    """(n_tile_rows, n_tile_columns) in counts."""
+    without_background: bool = False
+    """Whether no pixel of the frame was away from cells, so that a percentile had to stand in."""
+
+    @cached_property
+    def row_weights(self) -> Matrix:
+        """(H, n_tile_columns): with `column_matrix`, the surface is `row_weights @ column_matrix.T`."""
+        return _row_weights(self.grid.row_matrix, self.tile_values)
+
+    def image(self, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Background (H, W) float32 in counts."""
+        if out is None:
+            out = np.empty((len(self.grid.row_matrix), len(self.grid.column_matrix)), np.float32)
+        _fill_surface(self.row_weights, self.grid.column_matrix.T.copy(), out)
+        return out
+
+
+@lru_cache(maxsize=8)
+def tile_grid(height: int, width: int) -> TileGrid:
+    """Tiles and interpolation for images of a shape; shared between calls."""
+    column_matrix = interpolation_matrix(width)
+    return TileGrid(
+        row_edges=block_edges(height),
+        column_edges=block_edges(width),
+        row_matrix=interpolation_matrix(height),
+        column_matrix=column_matrix,
+        column_sums=np.vstack([np.zeros_like(column_matrix[:1]), np.cumsum(column_matrix, axis=0)]),
+    )
+
+
+def block_edges(n: int) -> NDArray[np.int64]:
+    """Limits of the half-tiles along an axis of n pixels."""
+    n_div = max(-(-n // TILE_SIZE) + 1, 2)
+    return np.rint(np.linspace(0, n, 2 * n_div - 1)).astype(np.int64)
+
+
+def interpolation_matrix(n: int) -> Matrix:
+    """Share (n, n_tiles) that each tile has in the background of each pixel along an axis.
+
+    A cubic spline (not-a-knot) through the tile centres; a polynomial of lower degree where there are fewer than
+    four. Pixels outside the outermost centres take the value there.
+    """
+    edges = block_edges(n)
+    centres = (edges[:-2] + edges[2:]) / 2
+    if len(centres) == 1:
+        return np.ones((n, 1))
+    spline = make_interp_spline(centres, np.eye(len(centres)), k=min(3, len(centres) - 1))
+    return np.ascontiguousarray(spline(np.clip(np.arange(n), centres[0], centres[-1])))
+
+
+@kernel
+def _row_weights(row_matrix: Matrix, tile_values: Matrix) -> Matrix:
+    height, (n_rows, n_columns) = row_matrix.shape[0], tile_values.shape
+    weights = np.zeros((height, n_columns))
+    for y in range(height):
+        for i in range(n_rows):
+            for j in range(n_columns):
+                weights[y, j] += row_matrix[y, i] * tile_values[i, j]
+    return weights
+
+
+@kernel
+def _fill_surface(row_weights: Matrix, column_matrix: Matrix, surface: NDArray[np.float32]) -> None:
+    """Product of (H, n) and (n, W), a row at a time in a buffer that stays in the cache."""
+    height, width = surface.shape
+    line = np.empty(width)
+    for y in range(height):
+        line[:] = 0.0
+        for j in range(column_matrix.shape[0]):
+            weight, shares = row_weights[y, j], column_matrix[j]
+            for x in range(width):
+                line[x] += weight * shares[x]
+        for x in range(width):
+            surface[y, x] = line[x]
+
+
+@kernel
+def _medians_by_counting(
+    image: NDArray[Any],
+    excluded: NDArray[np.uint8],
+    row_edges: NDArray[np.int64],
+    column_edges: NDArray[np.int64],
+) -> Matrix:
+    """Median of each tile from the value counts of its four blocks, which it shares with its neighbours."""
+    n_rows, n_columns = row_edges.size - 1, column_edges.size - 1
+    medians = np.empty((n_rows - 1, n_columns - 1))
+    # Counts of each value, and of each 256 values, in the blocks of the present row and the one before. A block has
+    # at most 129 x 129 pixels, which uint16 counts hold.
+    counts = np.zeros((2, n_columns, 1 << 16), np.uint16)
+    groups = np.zeros((2, n_columns, 1 << 8), np.int32)
+    n_pixels = np.zeros((2, n_columns), np.int64)
+    for i in range(n_rows):
+        side = i & 1
+        for j in range(n_columns):
+            _clear(counts[side, j], groups[side, j])
+            n_pixels[side, j] = _count(
+                image[row_edges[i] : row_edges[i + 1], column_edges[j] : column_edges[j + 1]],
+                excluded[row_edges[i] : row_edges[i + 1], column_edges[j] : column_edges[j + 1]],
+                counts[side, j],
+                groups[side, j],
+            )
+        if i == 0:
+            continue
+        for j in range(n_columns - 1):
+            n = n_pixels[0, j] + n_pixels[0, j + 1] + n_pixels[1, j] + n_pixels[1, j + 1]
+            tile_counts, tile_groups = counts[:, j : j + 2], groups[:, j : j + 2]
+            if n == 0:
+                medians[i - 1, j] = np.nan
+            else:
+                lower = _value_of_rank(tile_counts, tile_groups, (n - 1) // 2)
+                upper = lower if n & 1 else _value_of_rank(tile_counts, tile_groups, n // 2)
+                medians[i - 1, j] = (lower + upper) / 2
+    return medians
+
+
+@kernel
+def _clear(counts: NDArray[np.uint16], groups: NDArray[np.int32]) -> None:
+    for group in range(groups.size):
+        if groups[group]:
+            counts[group << 8 : (group + 1) << 8] = 0
+            groups[group] = 0
+
+
+@kernel
+def _count(
+    block: NDArray[Any], excluded: NDArray[np.uint8], counts: NDArray[np.uint16], groups: NDArray[np.int32]
+) -> int:
+    n = 0
+    for y in range(block.shape[0]):
+        for x in range(block.shape[1]):
+            if not excluded[y, x]:
+                value = block[y, x]
+                counts[value] += 1
+                groups[value >> 8] += 1
+                n += 1
+    return n
+
+
+@kernel
+def _value_of_rank(counts: NDArray[np.uint16], groups: NDArray[np.int32], rank: int) -> int:
+    """Value that has `rank` smaller or equal ones before it in the sorted pixels of 2 x 2 blocks."""
+    seen = np.int64(0)
+    for group in range(groups.shape[2]):
+        here = groups[0, 0, group] + groups[0, 1, group] + groups[1, 0, group] + groups[1, 1, group]
+        if seen + here > rank:
+            for value in range(group << 8, (group + 1) << 8):
+                seen += np.int64(counts[0, 0, value]) + counts[0, 1, value]
+                seen += np.int64(counts[1, 0, value]) + counts[1, 1, value]
+                if seen > rank:
+                    return value
+        seen += here
+    return -1

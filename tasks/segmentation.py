@@ -1,0 +1,323 @@
+"""Log-STD segmentation of one phase-contrast frame.
+
+A cell is where the local standard deviation is high: the logarithm of the deviation in a 3 x 3 window is compared
+with the mode of its histogram, the mode being background. The method and its float32 rounding are PyAMA's
+(LMU Munich), so that masks agree pixel by pixel.
+
+The logarithm is monotonic and every variance is a floating-point number, so no image of logarithms is made: each
+limit on the logarithm is translated, exactly, into the smallest variance that reaches it, and pixels are compared
+with that.
+"""
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.configuration import LogStdArithmetic
+from tasks.errors import ProcessingError
+from tasks.kernel import kernel
+from tasks.runs import enclosed_runs
+
+Mask = NDArray[np.uint8]
+"""(H, W), 1 inside and 0 outside."""
+
+N_BINS = 200
+"""Bins of the histogram of log-STD."""
+N_SIGMAS = 3.0
+"""Foreground lies more than this many standard deviations above the mode."""
+MORPHOLOGY_SIZE = 19
+"""Side of the square of opening and closing: a 7 x 7 square, iterated three times."""
+
+_CELL_BITS = 16
+"""The histogram is first counted in this many leading bits of the variance's floating-point representation."""
+_LOG_BITS = 10
+_LOG_CENTRES = 1.0 + (np.arange(1 << _LOG_BITS) + 0.5) / (1 << _LOG_BITS)
+_LOG_TABLE = np.stack([1.0 / _LOG_CENTRES, np.log(_LOG_CENTRES)], axis=1)
+"""Reciprocals and logarithms of numbers spread over [1, 2), from which those between are expanded in a series."""
+
+
+def segment(image: NDArray[Any], arithmetic: LogStdArithmetic = "float32") -> Mask:
+    """Find the cells of a phase-contrast image.
+
+    Parameters
+    ----------
+    image
+        (H, W), any real dtype.
+    arithmetic
+        `float32` rounds as PyAMA does; `exact` keeps the variance of bright, flat images free of cancellation.
+
+    Returns
+    -------
+    Mask
+        (H, W) uint8, 1 in cells.
+
+    Raises
+    ------
+    ProcessingError
+        For a non-finite pixel.
+    """
+    return clean(foreground(image, arithmetic))
+
+
+def foreground(image: NDArray[Any], arithmetic: LogStdArithmetic = "float32") -> Mask:
+    """Mark the pixels whose log-STD is above the mode of the image by more than three standard deviations."""
+    variance = local_variance(image, arithmetic)
+    return _at_least(variance, foreground_variance(variance))
+
+
+def local_variance(image: NDArray[Any], arithmetic: LogStdArithmetic = "float32") -> NDArray[Any]:
+    """Variance in the 3 x 3 window around each pixel, the image's edges replicated.
+
+    Where rounding makes it 0 or negative it is set to 1, whose logarithm is the 0 that the method prescribes.
+
+    Returns
+    -------
+    NDArray
+        (H, W) float32, or float64 for `exact` arithmetic; in squared counts.
+    """
+    if not np.issubdtype(image.dtype, np.integer) and not np.isfinite(image).all():
+        y, x = np.argwhere(~np.isfinite(image))[0]
+        raise ProcessingError(f"pixel (row {y}, column {x}) is {image[y, x]}; every pixel must be a finite number")
+    return _variance_float32(image) if arithmetic == "float32" else _variance_exact(image)
+
+
+def foreground_variance(variance: NDArray[Any]) -> float:
+    """Smallest variance that counts as foreground; infinite for a constant image, which has none.
+
+    Parameters
+    ----------
+    variance
+        (H, W) float32 or float64, positive.
+    """
+    low, high = (float(limit) for limit in _extremes(variance))
+    first, last = _log_std(low), _log_std(high)
+    if not np.isfinite(last):
+        raise ProcessingError("the local variance overflows; scale the image down")
+    if first == last:
+        return np.inf
+    dtype = variance.dtype
+    edges = np.linspace(first, last, N_BINS + 1)
+    fullest = _fullest_bin(variance, low, high, _smallest_above(edges[1:-1], dtype, inclusive=True))
+    mode = (edges[fullest] + edges[fullest + 1]) / 2
+    below_mode = _smallest_above(np.array([mode]), dtype)
+    if dtype == np.float32:
+        sigma = _deviation_below_float32(_bits(variance), _bits(below_mode)[0], mode, _LOG_TABLE)
+    else:
+        sigma = _deviation_below(variance, below_mode[0], mode)
+    return float(_smallest_above(np.array([mode + N_SIGMAS * sigma]), dtype)[0])
+
+
+def clean(mask: Mask) -> Mask:
+    """Fill holes, remove specks and bays smaller than the 19 x 19 square (opening, then closing)."""
+    square = cv2.getStructuringElement(cv2.MORPH_RECT, (MORPHOLOGY_SIZE, MORPHOLOGY_SIZE))
+    cleaned = fill_holes(mask)
+    for step in (cv2.erode, cv2.dilate, cv2.dilate, cv2.erode):
+        # Outside the image is background, for erosion too (OpenCV's default would spare the border).
+        step(cleaned, square, dst=cleaned, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+    return cleaned
+
+
+def fill_holes(mask: Mask) -> Mask:
+    """Fill every patch of background that has no 4-connected path to the edge of the image."""
+    filled = mask.copy()
+    _paint_ones(filled, *enclosed_runs(mask))
+    return filled
+
+
+def _log_std(variance: float | NDArray[Any]) -> Any:  # noqa: ANN401 - a number for a number, an array for an array
+    """Logarithm of the standard deviation, from the variance."""
+    return 0.5 * np.log(np.asarray(variance, np.float64))
+
+
+def _smallest_above(limits: NDArray[np.float64], dtype: np.dtype[Any], *, inclusive: bool = False) -> NDArray[Any]:
+    """For each limit, the smallest variance of the dtype whose log-STD is above it (or equal, if inclusive)."""
+
+    def reaches(variance: NDArray[Any]) -> NDArray[np.bool_]:
+        return _log_std(variance) >= limits if inclusive else _log_std(variance) > limits  # type: ignore[no-any-return]
+
+    # The exponential is off by a few units in the last place at most; walk from there.
+    variance = np.exp(2.0 * limits).astype(dtype)
+    while (short := ~reaches(variance)).any():
+        variance[short] = np.nextafter(variance[short], dtype.type(np.inf))
+    while (spare := reaches(lower := np.nextafter(variance, dtype.type(0)))).any():
+        variance[spare] = lower[spare]
+    return variance
+
+
+def _bits(variance: NDArray[Any]) -> NDArray[Any]:
+    """The same memory as whole numbers, which are ordered as the positive floating-point numbers are."""
+    return variance.view(np.int32 if variance.dtype == np.float32 else np.int64)
+
+
+def _fullest_bin(variance: NDArray[Any], low: float, high: float, bounds: NDArray[Any]) -> int:
+    """Index of the histogram's fullest bin, the lowest of equally full ones.
+
+    Pixels are counted in cells, which share the leading bits of their variance and are far narrower than a bin. Only
+    the cells that a bound between bins falls into leave the counts open, and only where it matters are they counted
+    exactly.
+    """
+    origin, top, *bound_bits = (int(bits) for bits in _bits(np.array([low, high, *bounds], variance.dtype)))
+    shift = max((top - origin).bit_length() - _CELL_BITS, 0)
+    counts = _count_cells(_bits(variance), origin, shift, ((top - origin) >> shift) + 1)
+    before = np.append(0, np.cumsum(counts))
+    cells = (np.array(bound_bits) - origin) >> shift
+    # How many pixels are below each bound is open by the pixels of its cell; a bin lies between two bounds.
+    low_count, high_count = before[cells], before[cells + 1]
+    fewest = np.append(low_count, variance.size) - np.append(0, high_count)
+    most = np.append(high_count, variance.size) - np.append(0, low_count)
+    if np.count_nonzero(most >= fewest.max()) == 1:
+        return int(np.argmax(most))
+    below = low_count + _count_below(variance, _bits(variance), bounds, cells, origin, shift)
+    return int(np.argmax(np.diff(below, prepend=0, append=variance.size)))
+
+
+@kernel
+def _variance_float32(image: NDArray[Any]) -> NDArray[np.float32]:
+    """Mean of squares minus square of the mean; rows first, then columns, each rounded to float32."""
+    height, width = image.shape
+    variance = np.empty((height, width), np.float32)
+    # One value of padding on each side replicates the edge.
+    means = np.empty(width + 2, np.float32)
+    squares = np.empty(width + 2, np.float32)
+    for y in range(height):
+        above, here, below = image[max(y - 1, 0)], image[y], image[min(y + 1, height - 1)]
+        for x in range(width):
+            a, b, c = np.float32(above[x]), np.float32(here[x]), np.float32(below[x])
+            means[x + 1] = np.float32((np.float64(a) + np.float64(b) + np.float64(c)) / 3.0)
+            squares[x + 1] = np.float32((np.float64(a * a) + np.float64(b * b) + np.float64(c * c)) / 3.0)
+        means[0], means[width + 1] = means[1], means[width]
+        squares[0], squares[width + 1] = squares[1], squares[width]
+        row = variance[y]
+        for x in range(width):
+            m = np.float32((np.float64(means[x]) + np.float64(means[x + 1]) + np.float64(means[x + 2])) / 3.0)
+            q = np.float32((np.float64(squares[x]) + np.float64(squares[x + 1]) + np.float64(squares[x + 2])) / 3.0)
+            v = q - m * m
+            row[x] = v if v > np.float32(0.0) else np.float32(1.0)
+    return variance
+
+
+@kernel
+def _variance_exact(image: NDArray[Any]) -> NDArray[np.float64]:
+    """Mean squared deviation from the window's mean, in double precision: exact sums for images of integers."""
+    height, width = image.shape
+    variance = np.empty((height, width), np.float64)
+    window = np.empty(9, np.float64)
+    for y in range(height):
+        for x in range(width):
+            centre = np.float64(image[y, x])
+            total = squares = 0.0
+            i = 0
+            for dy in range(-1, 2):
+                row = image[min(max(y + dy, 0), height - 1)]
+                for dx in range(-1, 2):
+                    window[i] = np.float64(row[min(max(x + dx, 0), width - 1)]) - centre
+                    total += window[i]
+                    squares += window[i] * window[i]
+                    i += 1
+            v = (9.0 * squares - total * total) / 81.0
+            variance[y, x] = v if v > 0.0 else 1.0
+    return variance
+
+
+@kernel
+def _extremes(values: NDArray[Any]) -> tuple[Any, Any]:
+    low = high = values[0, 0]
+    for row in values:
+        for value in row:
+            low = min(low, value)
+            high = max(high, value)
+    return low, high
+
+
+@kernel
+def _count_cells(bits: NDArray[Any], origin: int, shift: int, n_cells: int) -> NDArray[np.int64]:
+    # Neighbouring pixels are alike: two sets of counters spare them waiting for each other.
+    even, odd = np.zeros(n_cells, np.int64), np.zeros(n_cells, np.int64)
+    for row in bits:
+        for x in range(0, row.size - 1, 2):
+            even[(row[x] - origin) >> shift] += 1
+            odd[(row[x + 1] - origin) >> shift] += 1
+        if row.size & 1:
+            even[(row[-1] - origin) >> shift] += 1
+    even += odd
+    return even
+
+
+@kernel
+def _count_below(
+    variance: NDArray[Any],
+    bits: NDArray[Any],
+    bounds: NDArray[Any],
+    cells: NDArray[np.int64],
+    origin: int,
+    shift: int,
+) -> NDArray[np.int64]:
+    """For each bound, the pixels of its own cell that are below it."""
+    first_bound = np.full(cells.max() + 1, -1, np.int16)
+    for i in range(cells.size - 1, -1, -1):
+        first_bound[cells[i]] = i
+    below = np.zeros(cells.size, np.int64)
+    for y in range(variance.shape[0]):
+        for x in range(variance.shape[1]):
+            cell = (bits[y, x] - origin) >> shift
+            if cell < first_bound.size and first_bound[cell] >= 0:
+                i = int(first_bound[cell])
+                while i < cells.size and cells[i] == cell:
+                    below[i] += variance[y, x] < bounds[i]
+                    i += 1
+    return below
+
+
+@kernel
+def _deviation_below(variance: NDArray[np.float64], bound: float, mode: float) -> float:
+    """Population standard deviation of log-STD over the pixels whose variance is below the bound."""
+    n = 0
+    total = squares = 0.0
+    for row in variance:
+        for v in row:
+            if v < bound:
+                deviation = 0.5 * np.log(v) - mode
+                n += 1
+                total += deviation
+                squares += deviation * deviation
+    mean = total / n
+    return np.sqrt(max(squares / n - mean * mean, 0.0))  # type: ignore[no-any-return]
+
+
+@kernel
+def _deviation_below_float32(bits: NDArray[np.int32], bound: int, mode: float, table: NDArray[np.float64]) -> float:
+    """The same for float32 variances, given by their bits; logarithms to full double precision from a table."""
+    log_2 = np.log(2.0)
+    n = 0
+    total = squares = 0.0
+    for row in bits:
+        for b in row:
+            if b < bound:
+                fraction = b & 0x7FFFFF
+                cell = fraction >> (23 - _LOG_BITS)
+                # Relative distance to the centre of the cell, at most 2^-11: four terms of the series suffice.
+                r = (1.0 + fraction * 2.0**-23) * table[cell, 0] - 1.0
+                log = ((b >> 23) - 127) * log_2 + table[cell, 1] + r * (1.0 - r * (1 / 2 - r * (1 / 3 - r * (1 / 4))))
+                deviation = 0.5 * log - mode
+                n += 1
+                total += deviation
+                squares += deviation * deviation
+    mean = total / n
+    return np.sqrt(max(squares / n - mean * mean, 0.0))  # type: ignore[no-any-return]
+
+
+@kernel
+def _at_least(values: NDArray[Any], bound: float) -> Mask:
+    mask = np.empty(values.shape, np.uint8)
+    for y in range(values.shape[0]):
+        for x in range(values.shape[1]):
+            mask[y, x] = values[y, x] >= bound
+    return mask
+
+
+@kernel
+def _paint_ones(mask: Mask, rows: NDArray[np.int32], starts: NDArray[np.int32], stops: NDArray[np.int32]) -> None:
+    for run in range(rows.size):
+        mask[rows[run], starts[run] : stops[run]] = 1

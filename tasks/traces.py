@@ -1,0 +1,86 @@
+"""The traces table of one FOV: a row for each cell and frame."""
+
+from dataclasses import dataclass, field
+from io import StringIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.configuration import Channels
+from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES, Column, Intensities, Regions, column_name
+
+IDENTITY_COLUMNS = ("fov", "cell", "frame", "time", "good")
+POSITION_COLUMNS = ("position_x", "position_y", "bbox_x0", "bbox_y0", "bbox_x1", "bbox_y1")
+
+
+def trace_columns(channels: Channels) -> list[str]:
+    """Names of the table's columns: features in registry order, phase first, then fluorescence by channel."""
+    phase = [column_name(name, channels.phase.channel) for name in channels.phase.features]
+    fluorescence = [
+        column_name(name, channel.channel)
+        for channel in sorted(channels.fluorescence, key=lambda channel: channel.channel)
+        for name in channel.features
+    ]
+    return [*IDENTITY_COLUMNS, *POSITION_COLUMNS, *phase, *fluorescence]
+
+
+@dataclass
+class TraceRows:
+    """Rows of a film, collected frame by frame."""
+
+    channels: Channels
+    _cells: list[NDArray[np.int32]] = field(default_factory=list)
+    _boxes: list[NDArray[np.int32]] = field(default_factory=list)
+    _values: list[NDArray[np.float64]] = field(default_factory=list)
+
+    def add_frame(self, cells: NDArray[np.int32], regions: Regions, intensities: dict[int, Intensities]) -> None:
+        """Append the regions of the next frame.
+
+        Parameters
+        ----------
+        cells
+            (n,) cell number of each region.
+        intensities
+            Measurements of each fluorescence channel, by channel number.
+        """
+        features: list[Column] = [PHASE_FEATURES[name].compute(regions) for name in self.channels.phase.features]
+        for channel in sorted(self.channels.fluorescence, key=lambda channel: channel.channel):
+            table = intensities[channel.channel]
+            features += [FLUORESCENCE_FEATURES[name].compute(table) for name in channel.features]
+        self._cells.append(cells)
+        self._boxes.append(regions.boxes)
+        self._values.append(np.column_stack([regions.centroids, regions.boxes, *features]))
+
+    @property
+    def cells(self) -> NDArray[np.int32]:
+        """(n,) cell number of each row."""
+        return np.concatenate([np.empty(0, np.int32), *self._cells])
+
+    @property
+    def boxes(self) -> NDArray[np.int32]:
+        """(n, 4) box of each row."""
+        return np.concatenate([np.empty((0, 4), np.int32), *self._boxes])
+
+    def to_csv(self, fov: int, times_min: NDArray[np.float64], kept: NDArray[np.bool_]) -> str:
+        """Table as text, sorted by cell and frame; an undefined value is an empty field.
+
+        Parameters
+        ----------
+        fov
+            Number of the FOV.
+        times_min
+            (n_frames,) time stamps in minutes.
+        kept
+            (n,) which rows belong in the table.
+        """
+        columns = trace_columns(self.channels)
+        frames = np.repeat(np.arange(len(self._cells)), [len(cells) for cells in self._cells])[kept]
+        cells = self.cells[kept]
+        values = np.concatenate([np.empty((0, len(columns) - len(IDENTITY_COLUMNS))), *self._values])[kept]
+        order = np.lexsort((frames, cells))
+        table = np.column_stack([cells, frames, times_min[frames], values])[order]
+        row = f"{fov},%d,%d,%.6f,True" + ",%.6f" * values.shape[1] + "\n"
+        text = StringIO()
+        text.write(",".join(columns) + "\n")
+        text.writelines(row % tuple(line) for line in table.tolist())
+        return text.getvalue().replace(",nan", ",")
