@@ -14,9 +14,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     ValidationError,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from tasks.errors import InvalidParametersError
 from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES
@@ -40,6 +42,19 @@ def _known_features(known: Iterable[str]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _between(low: float, high: float | None = None) -> tuple[AfterValidator, FieldInfo]:
+    """Limits of a number, with a message that names both."""
+    allowed = f"{low} to {high}" if high is not None else f"{low} or more"
+
+    def check(value: float) -> float:
+        if value < low or (high is not None and value > high):
+            raise ValueError(f"allowed are {allowed}")
+        return value
+
+    limits: dict[str, JsonValue] = {"minimum": low} if high is None else {"minimum": low, "maximum": high}
+    return AfterValidator(check), Field(json_schema_extra=limits)
+
+
 def _absolute(path: str) -> str:
     if "\0" in path:
         raise ValueError("a path cannot contain a NUL character")
@@ -56,8 +71,17 @@ def _fov_list(value: object) -> object:
 AbsolutePath = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_absolute)]
 """An absolute path of the machine that computes."""
 
-ChannelIndex = Annotated[int, Field(ge=0, description="Index of the channel in the recording, from 0")]
-"""Index of a channel, from 0."""
+Index = Annotated[int, *_between(0)]
+"""Number of a FOV, channel or plane, from 0."""
+
+Count = Annotated[int, *_between(1)]
+"""A whole number from 1."""
+
+Parallelism = Annotated[int, *_between(1, 256)]
+"""How many things happen at once."""
+
+Share = Annotated[float, *_between(0, 1)]
+"""A part of a whole, 0 to 1."""
 
 PhaseFeatures = Annotated[list[str], _known_features(PHASE_FEATURES)]
 """Names of phase features, kept in registry order."""
@@ -65,7 +89,7 @@ PhaseFeatures = Annotated[list[str], _known_features(PHASE_FEATURES)]
 FluorescenceFeatures = Annotated[list[str], _known_features(FLUORESCENCE_FEATURES)]
 """Names of fluorescence features, kept in registry order."""
 
-FovList = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_fov_list), Field(min_length=1)]
+FovList = Annotated[list[Index], BeforeValidator(_fov_list), Field(min_length=1)]
 """FOV numbers: a list, a single number, or text like `"0-4, 7"`."""
 
 
@@ -78,14 +102,14 @@ class Model(BaseModel):
 class PhaseChannel(Model):
     """The channel in which cells are found."""
 
-    channel: ChannelIndex
+    channel: Index = Field(description="Index of the channel in the recording, from 0")
     features: PhaseFeatures = ["area"]
 
 
 class FluorescenceChannel(Model):
     """A channel whose intensity is measured."""
 
-    channel: ChannelIndex
+    channel: Index = Field(description="Index of the channel in the recording, from 0")
     features: FluorescenceFeatures = ["intensity_total"]
 
 
@@ -112,28 +136,26 @@ class Channels(Model):
 class ScienceParameters(Model):
     """What changes the numbers or the files of a result."""
 
-    background_weight: float = Field(
-        1.0, ge=0, le=1, description="Share of the background that is subtracted from the fluorescence"
+    background_weight: Share = Field(
+        1.0, description="Share of the background that is subtracted from the fluorescence"
     )
-    erosion_size: int = Field(
-        0, ge=0, le=100, description="Pixels by which cells are eroded before fluorescence is measured"
+    erosion_size: Annotated[int, *_between(0, 100)] = Field(
+        0, description="Pixels by which cells are eroded before fluorescence is measured"
     )
-    min_frames: int = Field(
-        30, ge=1, description="Fewest frames a cell is seen in; at most the length of the film is asked for"
+    min_frames: Count = Field(
+        30, description="Fewest frames a cell is seen in; at most the length of the film is asked for"
     )
-    border_margin: int = Field(
-        50, ge=0, description="Cells whose box comes closer than this to the image edge are left out (pixels)"
+    border_margin: Annotated[int, *_between(0)] = Field(
+        50, description="Cells whose box comes closer than this to the image edge are left out (pixels)"
     )
-    min_iou: float = Field(
-        0.1, gt=0, le=1, description="Least overlap (IoU) of the boxes of one cell in consecutive frames"
-    )
-    min_area: int | None = Field(None, ge=1, description="Smallest region that counts as a cell (pixels)")
-    max_area: int | None = Field(None, ge=1, description="Largest region that counts as a cell (pixels)")
+    min_iou: Share = Field(0.1, description="Least overlap (IoU) of the boxes of one cell in consecutive frames")
+    min_area: Count | None = Field(None, description="Smallest region that counts as a cell (pixels)")
+    max_area: Count | None = Field(None, description="Largest region that counts as a cell (pixels)")
     logstd_arithmetic: LogStdArithmetic = Field(
         "float32",
         description="Rounding of the local variance: PyAMA's float32, or exact for bright flat images",
     )
-    z_plane: Annotated[int, Field(ge=0)] | Literal["middle", "max"] = Field(
+    z_plane: Index | Literal["middle", "max"] = Field(
         "middle", description="Plane of a Z stack: an index, the middle one, or the maximum projection"
     )
     keep: Keep = Field("all", description="Image stacks that are written: all, only the label images, or none")
@@ -148,15 +170,13 @@ class ScienceParameters(Model):
 class Parameters(ScienceParameters):
     """All parameters of a run: the science, and how it is executed."""
 
-    fov_start: int = Field(0, ge=0, description="First FOV, from 0")
-    fov_end: int | None = Field(None, ge=0, description="Last FOV, inclusive; default: the last of the file")
+    fov_start: Index = Field(0, description="First FOV, from 0")
+    fov_end: Index | None = Field(None, description="Last FOV, inclusive; default: the last of the file")
     fovs: FovList | None = Field(None, description='FOVs one by one, e.g. "0-3, 5"; in place of fov_start and fov_end')
-    batch_size: int | None = Field(
-        None, ge=1, le=256, description="Most FOVs in flight; default: as many as there are workers"
+    batch_size: Parallelism | None = Field(
+        None, description="Most FOVs in flight; default: as many as there are workers"
     )
-    n_workers: int | None = Field(
-        None, ge=1, le=256, description="Threads that compute; default: the usable processors"
-    )
+    n_workers: Parallelism | None = Field(None, description="Threads that compute; default: the usable processors")
     overwrite: bool = Field(
         False, description="Replace results of another input or of other parameters in the output folder"
     )
@@ -231,13 +251,18 @@ def describe(error: ValidationError) -> str:
     """One line for all that is wrong: field, what is allowed, and the value given."""
     problems = []
     for detail in error.errors(include_url=False):
-        field = ".".join(str(part) for part in detail["loc"]) or "request"
+        # Pydantic appends the name of each alternative type that did not fit; a user only knows the field.
+        field = ".".join(str(part) for part in detail["loc"] if not _is_type_name(part)) or "request"
         reason = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
             reason = "unknown field"
         given = "" if detail["type"] == "missing" else f" (got {_shorten(detail['input'])})"
         problems.append(f"{field}: {reason}{given}")
     return "; ".join(problems)
+
+
+def _is_type_name(part: int | str) -> bool:
+    return isinstance(part, str) and (part.endswith("]") or part in {"int", "float", "str", "bool"})
 
 
 def _shorten(value: object, limit: int = 80) -> str:

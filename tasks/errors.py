@@ -38,3 +38,7 @@ class OutputConflictError(OutputError):
 
 class OutputBusyError(OutputError):
     """Another run holds the output folder."""
+
+
+class ClusterError(PyamaError):
+    """The Dask cluster that is to compute cannot be started or reached."""

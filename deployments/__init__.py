@@ -1,0 +1,1 @@
+"""How it is run: the command line, and what belongs to an installation."""

@@ -1,0 +1,1 @@
+"""What Prefect runs; uses `tasks`, knows nothing of the floors above."""

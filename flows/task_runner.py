@@ -1,0 +1,103 @@
+"""Where the FOVs of a run are computed: threads of this process, or any Dask cluster.
+
+`PYAMA_DASK_ADDRESS` names a running scheduler; `PYAMA_DASK_CLUSTER_CLASS`, with `PYAMA_DASK_CLUSTER_KWARGS` as JSON,
+a cluster that is started for the run, e.g. `dask_jobqueue.SLURMCluster`. Without either, a run has threads of its
+own: they start in a tenth of a second, and the kernels leave the GIL to each other.
+"""
+
+import logging
+import os
+from typing import Any, Self
+
+import distributed
+from prefect_dask.task_runners import DaskTaskRunner
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tasks.configuration import describe
+from tasks.errors import ClusterError, InvalidParametersError
+
+
+class ClusterSettings(BaseSettings):
+    """How the environment asks for a cluster."""
+
+    model_config = SettingsConfigDict(env_prefix="PYAMA_DASK_")
+
+    address: str | None = Field(None, description="Address of a running scheduler, e.g. tcp://10.0.0.1:8786")
+    cluster_class: str | None = Field(None, description="Importable name of a Dask cluster class")
+    cluster_kwargs: dict[str, Any] = Field(default_factory=dict, description="Its arguments, as JSON")
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read the settings.
+
+        Raises
+        ------
+        InvalidParametersError
+            Naming the variable and what is wrong with it.
+        """
+        try:
+            settings = cls()
+        except ValidationError as error:
+            raise InvalidParametersError(f"PYAMA_DASK_ settings: {describe(error)}") from error
+        if settings.address and settings.cluster_class:
+            raise InvalidParametersError(
+                "PYAMA_DASK_ADDRESS and PYAMA_DASK_CLUSTER_CLASS exclude each other; unset one"
+            )
+        return settings
+
+
+def make_task_runner(n_workers: int | None, logger: logging.Logger | logging.LoggerAdapter[Any]) -> DaskTaskRunner:
+    """Task runner for a run.
+
+    Parameters
+    ----------
+    n_workers
+        Threads of the run's own cluster; by default one for each usable processor. A cluster that the environment
+        names has its own workers.
+    logger
+        Told where `n_workers` is ignored.
+    """
+    settings = ClusterSettings.from_environment()
+    if settings.address or settings.cluster_class:
+        if n_workers is not None:
+            logger.info("n_workers = %d is ignored: the Dask cluster of the settings has its own workers", n_workers)
+        if settings.address:
+            return DaskTaskRunner(address=settings.address)
+        return DaskTaskRunner(cluster_class=settings.cluster_class, cluster_kwargs=settings.cluster_kwargs)
+    return DaskTaskRunner(
+        cluster_class=distributed.LocalCluster,
+        cluster_kwargs={
+            "n_workers": 1,
+            "threads_per_worker": n_workers or usable_cpus(),
+            "processes": False,
+            "dashboard_address": None,
+            "memory_limit": 0,
+            "silence_logs": logging.WARNING,
+        },
+    )
+
+
+def usable_cpus() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def count_threads(client: distributed.Client) -> int:
+    """Threads of all workers of a cluster; at least 1, as workers may still be on their way."""
+    return max(sum(map(int, client.nthreads().values())), 1)
+
+
+def connect(runner: DaskTaskRunner) -> distributed.Client:
+    """Start or reach the cluster of a task runner.
+
+    Raises
+    ------
+    ClusterError
+        Where it cannot be started or does not answer.
+    """
+    try:
+        return runner.client
+    except Exception as error:
+        where = f"the Dask scheduler at {runner.address}" if runner.address else f"a {runner.cluster_class} cluster"
+        raise ClusterError(f"cannot reach or start {where}: {error}; check the PYAMA_DASK_ settings") from error
