@@ -1,0 +1,1 @@
+"""Tests of the project; `oracles` holds the slow and obvious version of each step."""
