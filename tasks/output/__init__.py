@@ -1,0 +1,50 @@
+"""The output folder: each FOV's directory is there whole or not at all, and nothing is computed twice.
+
+A run goes through it in this order::
+
+    provenance = Provenance.of(recording, metadata.sizes, request.configuration())
+    ensure_folder(output_dir)
+    with OutputLock(output_dir, run_id):
+        finished = prepare_folder(output_dir, provenance, request, fovs)
+        ...  # every other FOV within a `FovDirectory`
+        write_index(output_dir, provenance)
+"""
+
+from tasks.output.conflicts import fov_directories
+from tasks.output.fingerprint import SCIENCE_VERSION, Fingerprint, input_fingerprint, parameter_fingerprint
+from tasks.output.folder import check_folder, ensure_folder, finished_fovs, prepare_folder, remove_leftovers
+from tasks.output.fov_directory import FovDirectory
+from tasks.output.index import write_index
+from tasks.output.layout import CONFIG_FILE, INDEX_FILE, LOCK_FILE, MANIFEST_FILE, FovLayout
+from tasks.output.lock import OutputLock
+from tasks.output.manifest import Manifest, finished_manifest, read_manifest, verify
+from tasks.output.provenance import InputFile, Provenance
+from tasks.output.stack import StackWriter
+
+__all__ = [
+    "CONFIG_FILE",
+    "INDEX_FILE",
+    "LOCK_FILE",
+    "MANIFEST_FILE",
+    "SCIENCE_VERSION",
+    "Fingerprint",
+    "FovDirectory",
+    "FovLayout",
+    "InputFile",
+    "Manifest",
+    "OutputLock",
+    "Provenance",
+    "StackWriter",
+    "check_folder",
+    "ensure_folder",
+    "finished_fovs",
+    "finished_manifest",
+    "fov_directories",
+    "input_fingerprint",
+    "parameter_fingerprint",
+    "prepare_folder",
+    "read_manifest",
+    "remove_leftovers",
+    "verify",
+    "write_index",
+]

@@ -1,0 +1,100 @@
+"""Fingerprints of a recording and of the parameters: equal ones promise equal bytes."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tasks.configuration import Configuration
+from tasks.errors import RecordingError, RecordingNotFoundError
+
+SCIENCE_VERSION = 1
+"""Raised whenever the same input and parameters give other numbers than before."""
+
+OUTPUT_FORMAT = 1
+"""Raised whenever the same numbers are written in another form."""
+
+_MIB = 1 << 20
+_BLOCK = 64 << 10
+_N_BLOCKS = 64
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a result is determined by."""
+
+    input: str
+    """SHA-256 of the recording, see `input_fingerprint`."""
+    parameters: str
+    """SHA-256 of the parameters, see `parameter_fingerprint`."""
+    science_version: int = SCIENCE_VERSION
+
+
+def input_fingerprint(path: Path) -> str:
+    """Fingerprint of a recording's content, read in a moment however large the file is.
+
+    It is the SHA-256, in hexadecimal, over these bytes one after another, where `size` is the file's size:
+
+    1. `size` as an unsigned 64-bit little-endian number;
+    2. the first MiB, i.e. bytes 0 to `min(size, 2**20)`;
+    3. the last MiB, i.e. bytes `max(0, size - 2**20)` to `size`;
+    4. for i = 0, 1, ..., 63 the 64 KiB from `i * max(0, size - 65536) // 63` on, cut off at the end of the file.
+
+    Name, path and times of the file have no part in it.
+
+    Raises
+    ------
+    RecordingNotFoundError
+        Where there is no such file.
+    RecordingError
+        Where it cannot be read, or shrinks meanwhile.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            descriptor = file.fileno()
+            size = os.fstat(descriptor).st_size
+            digest = hashlib.sha256(size.to_bytes(8, "little"))
+            parts = [(0, _MIB), (max(0, size - _MIB), _MIB)]
+            parts += [(i * max(0, size - _BLOCK) // (_N_BLOCKS - 1), _BLOCK) for i in range(_N_BLOCKS)]
+            for offset, length in parts:
+                digest.update(_read(descriptor, offset, min(length, size - offset)))
+    except FileNotFoundError as error:
+        raise RecordingNotFoundError(f"{path}: there is no such file") from error
+    except (OSError, EOFError) as error:
+        raise RecordingError(f"{path} cannot be read: {error}") from error
+    return digest.hexdigest()
+
+
+def parameter_fingerprint(configuration: Configuration) -> str:
+    """SHA-256, in hexadecimal, of the canonical JSON of all that changes the bytes of a result."""
+    determining = {
+        "output_format": OUTPUT_FORMAT,
+        "parameters": canonical_parameters(configuration),
+        "science_version": SCIENCE_VERSION,
+    }
+    text = json.dumps(determining, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def canonical_parameters(configuration: Configuration) -> dict[str, Any]:
+    """Channels and science parameters in one JSON object, the same for requests that give the same result.
+
+    The fluorescence channels are in order of their numbers, as they are in the table of traces.
+    """
+    channels = configuration.channels.model_dump(mode="json")
+    channels["fluorescence"].sort(key=lambda fluorescence: fluorescence["channel"])
+    return {"channels": channels, **configuration.parameters.model_dump(mode="json")}
+
+
+def _read(descriptor: int, offset: int, length: int) -> bytes:
+    parts = []
+    while length:
+        part = os.pread(descriptor, length, offset)
+        if not part:
+            raise EOFError("the file became shorter while it was read")
+        parts.append(part)
+        offset += len(part)
+        length -= len(part)
+    return b"".join(parts)

@@ -1,0 +1,133 @@
+"""An output folder from the point of view of a run: may it be used, what is done, what is left over."""
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from tasks.configuration import WorkflowRequest
+from tasks.errors import OutputBusyError, OutputError
+from tasks.output.atomic import discard, settle_moved_aside
+from tasks.output.config import write_config
+from tasks.output.conflicts import check_conflicts, fov_directories
+from tasks.output.fingerprint import Fingerprint
+from tasks.output.layout import is_temporary, parse_moved_aside
+from tasks.output.lock import busy_message, lock_holder
+from tasks.output.manifest import finished_manifest
+from tasks.output.os_errors import told
+from tasks.output.provenance import Provenance
+
+
+def check_folder(output_dir: Path, provenance: Provenance, fovs: Collection[int], *, overwrite: bool = False) -> None:
+    """Say whether a run would be refused, without creating or changing anything.
+
+    Parameters
+    ----------
+    output_dir
+        The output folder; it need not exist.
+    provenance
+        What the run would make its results from.
+    fovs
+        The FOVs it would write.
+    overwrite
+        Whether it may replace results of another provenance.
+
+    Raises
+    ------
+    OutputBusyError
+        Where another run holds the folder.
+    OutputConflictError
+        Where the folder belongs to another input or to other parameters.
+    OutputError
+        Where it cannot be a folder, or cannot be written.
+    """
+    _refuse_unusable(output_dir)
+    holder = lock_holder(output_dir)
+    if holder is not None:
+        raise OutputBusyError(busy_message(output_dir, holder))
+    check_conflicts(output_dir, provenance, fovs, overwrite=overwrite)
+
+
+def ensure_folder(output_dir: Path) -> None:
+    """Create the output folder, with its parents, where it is not there; take its lock next.
+
+    Raises
+    ------
+    OutputError
+        Where a file is in the way, or the folder cannot be created or written.
+    """
+    _refuse_unusable(output_dir)
+    with told("create", output_dir):
+        output_dir.mkdir(parents=True, exist_ok=True)
+
+
+def prepare_folder(
+    output_dir: Path, provenance: Provenance, request: WorkflowRequest, fovs: Collection[int]
+) -> set[int]:
+    """Make a folder ready for a run that holds its lock.
+
+    Clears away what earlier runs left unfinished, refuses a folder that belongs to something else, and writes
+    the configuration.
+
+    Returns
+    -------
+    set of int
+        FOVs that are done and need not be computed again.
+
+    Raises
+    ------
+    OutputConflictError
+        Where the folder belongs to another input or to other parameters.
+    OutputError
+        Where it cannot be written.
+    """
+    remove_leftovers(output_dir)
+    check_conflicts(output_dir, provenance, fovs, overwrite=request.parameters.overwrite)
+    write_config(output_dir, provenance, request)
+    return finished_fovs(output_dir, provenance.fingerprint)
+
+
+def finished_fovs(output_dir: Path, fingerprint: Fingerprint) -> set[int]:
+    """FOVs that are there with this fingerprint and with all their files."""
+    return {fov for fov in fov_directories(output_dir) if finished_manifest(output_dir, fov, fingerprint)}
+
+
+def remove_leftovers(output_dir: Path) -> None:
+    """Clear away what killed runs left: unfinished attempts go, what was moved aside gets its name back.
+
+    For the holder of the folder's lock only.
+    """
+    with told("read", output_dir):
+        paths = sorted(output_dir.iterdir())
+    for path in paths:
+        if parse_moved_aside(path.name):
+            settle_moved_aside(path)
+        elif is_temporary(path.name) and path.is_dir():
+            discard(path)
+        elif is_temporary(path.name):
+            with told("remove", path):
+                path.unlink(missing_ok=True)
+
+
+def _refuse_unusable(output_dir: Path) -> None:
+    """Look at the folder, or at the nearest of its parents that is there, in which it would be created."""
+    with told("use", output_dir):
+        existing = next(path for path in (output_dir, *output_dir.parents) if _is_there(path))
+        if not existing.is_dir():
+            raise OutputError(
+                f"cannot use {output_dir} as output folder: {existing} is a file, not a folder; "
+                "choose another output folder"
+            )
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise OutputError(
+                f"cannot use {output_dir} as output folder: {existing} cannot be written "
+                "(no permission, or a read-only file system); choose another output folder, or change its permissions"
+            )
+
+
+def _is_there(path: Path) -> bool:
+    # Unlike `Path.exists`, this tells "not there" from "cannot be seen" and from "name too long".
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True

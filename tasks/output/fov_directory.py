@@ -1,0 +1,176 @@
+"""One attempt at a FOV's directory, which is there whole or not at all."""
+
+import errno
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from numpy.typing import DTypeLike
+from zlib_ng import zlib_ng
+
+from tasks.output.atomic import discard, settle_moved_aside, sync_folder, write_durably
+from tasks.output.conflicts import refuse_fov_conflict
+from tasks.output.layout import MANIFEST_FILE, FovLayout, moved_aside_name, temporary_name
+from tasks.output.manifest import FileRecord, Manifest, finished_manifest, package_versions
+from tasks.output.os_errors import output_error, told
+from tasks.output.provenance import Provenance
+from tasks.output.stack import StackWriter
+
+_TAKEN = {errno.ENOTEMPTY, errno.EEXIST}
+
+
+class FovDirectory:
+    """The directory of one FOV while it is made, under a temporary name; `commit` gives it its own.
+
+    Left without a commit, whether by an error or not, it disappears. Several attempts at the same FOV do not
+    disturb each other: the first to commit wins, and the others find the work done.
+
+    Parameters
+    ----------
+    output_dir
+        The output folder; it exists.
+    fov
+        Number of the FOV.
+    provenance
+        What the result is made from.
+    replace
+        Whether a result of other input or parameters, or one that cannot be understood, makes way.
+
+    Raises
+    ------
+    OutputConflictError
+        On entering or committing, where something is in the way that is not to be replaced.
+    OutputError
+        Where the folder cannot be written.
+
+    Examples
+    --------
+    ::
+
+        with FovDirectory(output_dir, fov, provenance) as directory:
+            phase = directory.stack(directory.layout.phase(0), (n_frames, height, width), "uint16")
+            for t, frame in enumerate(frames):
+                phase.write(t, frame)
+            directory.write_text(directory.layout.traces, table)
+            directory.commit(n_cells=n_cells, warnings=warnings)
+    """
+
+    def __init__(self, output_dir: Path, fov: int, provenance: Provenance, *, replace: bool = False) -> None:
+        self.layout = FovLayout(provenance.input.base_name, fov)
+        self._provenance = provenance
+        self._replace = replace
+        self._target = output_dir / self.layout.directory
+        self._temporary = output_dir / temporary_name(self.layout.directory)
+        self._stacks: dict[str, StackWriter] = {}
+        self._files: dict[str, FileRecord] = {}
+
+    def __enter__(self) -> Self:
+        refuse_fov_conflict(self._target, self._provenance, replace=self._replace)
+        with told("create", self._temporary):
+            self._temporary.mkdir()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for stack in self._stacks.values():
+            stack.abandon()
+        if self._temporary.exists():
+            discard(self._temporary)
+
+    def stack(self, name: str, shape: tuple[int, int, int], dtype: DTypeLike) -> StackWriter:
+        """Begin an image stack of shape (T, H, W); `commit` closes it."""
+        self._stacks[name] = StackWriter(self._temporary / name, shape, dtype)
+        return self._stacks[name]
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a small file as UTF-8, line ends as they are."""
+        content, path = text.encode(), self._temporary / name
+        with told("write", path, needs=len(content)):
+            write_durably(path, content)
+        self._files[name] = FileRecord(len(content), zlib_ng.crc32(content))
+
+    def commit(self, *, n_cells: int, warnings: Sequence[str] = ()) -> bool:
+        """Finish all files and put the directory in place.
+
+        Parameters
+        ----------
+        n_cells
+            Cells in the table.
+        warnings
+            What a user should know of this FOV; part of the manifest.
+
+        Returns
+        -------
+        bool
+            True where this attempt is now in place; False where an equal result was there already, in which
+            case this one is thrown away.
+
+        Raises
+        ------
+        OutputConflictError
+            Where another result is in the way that is not to be replaced.
+        OutputError
+            Where a stack has gaps, or the disk refuses.
+        """
+        self._close_stacks()
+        manifest = Manifest(
+            fov=self.layout.fov,
+            fingerprint=self._provenance.fingerprint,
+            input=self._provenance.input,
+            parameters=self._provenance.parameters,
+            versions=package_versions(),
+            files=self._files,
+            n_cells=n_cells,
+            warnings=tuple(warnings),
+        )
+        with told("write", self._temporary / MANIFEST_FILE):
+            write_durably(self._temporary / MANIFEST_FILE, manifest.to_json().encode())
+            sync_folder(self._temporary)
+        return self._put_in_place()
+
+    def _close_stacks(self) -> None:
+        # All stacks are on their way to the disk before the first one is waited for.
+        for stack in self._stacks.values():
+            stack.start_write_back()
+        for name, stack in self._stacks.items():
+            self._files[name] = stack.close()
+
+    def _put_in_place(self) -> bool:
+        """Rename the directory; where others come and go under its final name, look again."""
+        fingerprint = self._provenance.fingerprint
+        while not self._take_free_place():
+            if finished_manifest(self._target.parent, self.layout.fov, fingerprint):
+                return False
+            refuse_fov_conflict(self._target, self._provenance, replace=self._replace)
+            if self._replace_target():
+                break
+        with told("write", self._target):
+            sync_folder(self._target.parent)
+        return True
+
+    def _take_free_place(self) -> bool:
+        """Rename to the final name; False where a directory with files bears it."""
+        try:
+            self._temporary.rename(self._target)
+        except OSError as error:
+            if error.errno in _TAKEN:
+                return False
+            raise output_error(error, "put in place", self._target) from error
+        return True
+
+    def _replace_target(self) -> bool:
+        """Move aside what is there and take its place; False where another was faster.
+
+        What was moved aside is removed only once a successor is in place; after a crash in between, it gets its
+        name back.
+        """
+        aside = self._target.with_name(moved_aside_name(self._target.name))
+        with told("replace", self._target), suppress(FileNotFoundError):
+            self._target.rename(aside)
+        try:
+            return self._take_free_place()
+        finally:
+            settle_moved_aside(aside)

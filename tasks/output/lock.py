@@ -1,0 +1,127 @@
+"""The lock of a run on its output folder; the kernel releases it when the run dies."""
+
+import errno
+import fcntl
+import json
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tasks.errors import OutputBusyError, OutputError
+from tasks.output.layout import LOCK_FILE
+from tasks.output.os_errors import told
+
+_BUSY = {errno.EWOULDBLOCK, errno.EACCES}
+_UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}
+_ATTEMPTS = 5
+_PAUSE_S = 0.02
+
+
+class OutputLock:
+    """Exclusive use of an output folder, within a `with` block.
+
+    The lock file stays when the lock is gone: were it removed, two runs could hold locks on two files of the
+    same name. Its text, `{"pid": ..., "run": ...}`, means something only while it is locked.
+
+    Parameters
+    ----------
+    output_dir
+        The folder; it exists.
+    run_id
+        Told to whoever finds the folder in use.
+
+    Raises
+    ------
+    OutputBusyError
+        On entering, where another run holds the lock.
+    OutputError
+        On entering, where the folder cannot be written or its file system knows no locks.
+    """
+
+    def __init__(self, output_dir: Path, run_id: str) -> None:
+        self._path = output_dir / LOCK_FILE
+        self._run_id = run_id
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        with told("lock", self._path):
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                self._acquire()
+                self._sign()
+            except BaseException:
+                os.close(self._descriptor)
+                raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            # Closing alone would not release it while a child that was forked meanwhile has the file open too.
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        os.close(self._descriptor)
+
+    def _acquire(self) -> None:
+        # `lock_holder` holds the lock for an instant when it looks, hence more than one attempt.
+        for _ in range(_ATTEMPTS):
+            if _try_lock(self._descriptor, fcntl.LOCK_EX, self._path):
+                return
+            time.sleep(_PAUSE_S)
+        raise OutputBusyError(busy_message(self._path.parent, _owner(self._descriptor)))
+
+    def _sign(self) -> None:
+        owner = json.dumps({"pid": os.getpid(), "run": self._run_id}, sort_keys=True)
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, owner.encode(), 0)
+
+
+def lock_holder(output_dir: Path) -> str | None:
+    """Id of the run that holds the folder; None where nobody does. Creates nothing.
+
+    Raises
+    ------
+    OutputError
+        Where the system does not let it be seen.
+    """
+    path = output_dir / LOCK_FILE
+    with told("read", path):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        try:
+            free = _try_lock(descriptor, fcntl.LOCK_SH, path)
+            return None if free else _owner(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def busy_message(output_dir: Path, run_id: str) -> str:
+    """What a second run is told."""
+    return f"{output_dir}: folder in use by run {run_id}; wait for its end, cancel it, or choose another folder"
+
+
+def _try_lock(descriptor: int, kind: int, path: Path) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _BUSY:
+            return False
+        if error.errno in _UNSUPPORTED:
+            raise OutputError(
+                f"cannot lock {path}: its file system knows no locks; choose an output folder on another one"
+            ) from error
+        raise
+    return True
+
+
+def _owner(descriptor: int) -> str:
+    try:
+        return str(json.loads(os.pread(descriptor, 4096, 0))["run"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "(unknown)"
