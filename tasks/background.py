@@ -7,15 +7,16 @@ shape the surface is linear in the tile values, so the spline is two small matri
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 
+from tasks.bitmask import Bitmask
 from tasks.errors import ProcessingError
 from tasks.kernel import kernel
+from tasks.runs import Indices, Runs
 
 TILE_SIZE = 256
 """Side of a tile in pixels, about."""
@@ -27,13 +28,20 @@ LAST_RESORT_PERCENTILE = 1.0
 Matrix = NDArray[np.float64]
 
 
-def near_cells(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Mask (H, W) of all pixels within a 21 x 21 square around a foreground pixel."""
-    side = 2 * CELL_MARGIN + 1
-    square = cv2.getStructuringElement(cv2.MORPH_RECT, (side, side))
-    near = np.empty_like(mask)
-    cv2.dilate(mask, square, dst=near, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-    return near
+class BackgroundPixels(NamedTuple):
+    """The pixels of a frame that are away from cells, the same for all channels."""
+
+    near_cells: Bitmask
+    """All other pixels."""
+    runs: Runs
+    first_of_row: Indices
+    """(H + 1) where the runs of each row begin among them."""
+
+
+def background_pixels(cells: Bitmask) -> BackgroundPixels:
+    """Find the pixels around which no pixel of a 21 x 21 square is set."""
+    near_cells = cells.dilated(CELL_MARGIN)
+    return BackgroundPixels(near_cells, *near_cells.gaps())
 
 
 @dataclass(frozen=True)
@@ -50,15 +58,15 @@ class TileGrid:
     column_sums: Matrix
     """(W + 1, n_tile_columns) sums of the column matrix over the pixels before each position."""
 
-    def estimate(self, image: NDArray[Any], excluded: NDArray[np.uint8]) -> "Surface":
+    def estimate(self, image: NDArray[Any], pixels: BackgroundPixels) -> "Surface":
         """Estimate the background of an image.
 
         Parameters
         ----------
         image
             (H, W), any real dtype, in counts.
-        excluded
-            (H, W) uint8, 1 where a pixel does not count as background.
+        pixels
+            Those that count as background.
 
         Raises
         ------
@@ -68,25 +76,25 @@ class TileGrid:
         if not np.issubdtype(image.dtype, np.integer) and not np.isfinite(image).all():
             y, x = np.argwhere(~np.isfinite(image))[0]
             raise ProcessingError(f"pixel (row {y}, column {x}) is {image[y, x]}; every pixel must be a finite number")
-        values = self._tile_medians(image, excluded)
+        values = self._tile_medians(image, pixels)
         empty = np.isnan(values)
         if empty.all():
             values[:] = np.percentile(image, LAST_RESORT_PERCENTILE)
             return Surface(self, values, without_background=True)
         if empty.any():
-            values[empty] = np.median(image[excluded == 0])
+            values[empty] = np.median(image[~pixels.near_cells.to_array()])
         return Surface(self, values)
 
-    def _tile_medians(self, image: NDArray[Any], excluded: NDArray[np.uint8]) -> Matrix:
+    def _tile_medians(self, image: NDArray[Any], pixels: BackgroundPixels) -> Matrix:
         """Exact median of each tile's pixels; NaN for a tile with none."""
         if image.dtype in (np.uint8, np.uint16):
-            return _medians_by_counting(image, excluded, self.row_edges, self.column_edges)
+            return _medians_by_counting(image, pixels.runs, pixels.first_of_row, self.row_edges, self.column_edges)
         medians = np.full((len(self.row_edges) - 2, len(self.column_edges) - 2), np.nan)
+        counts = ~pixels.near_cells.to_array()
         for i, j in np.ndindex(medians.shape):
             tile = np.s_[self.row_edges[i] : self.row_edges[i + 2], self.column_edges[j] : self.column_edges[j + 2]]
-            pixels = image[tile][excluded[tile] == 0]
-            if pixels.size:
-                medians[i, j] = np.median(pixels.astype(np.float64))
+            if counts[tile].any():
+                medians[i, j] = np.median(image[tile][counts[tile]].astype(np.float64))
         return medians
 
 
@@ -175,7 +183,8 @@ def _fill_surface(row_weights: Matrix, column_matrix: Matrix, surface: NDArray[n
 @kernel
 def _medians_by_counting(
     image: NDArray[Any],
-    excluded: NDArray[np.uint8],
+    runs: Runs,
+    first_of_row: Indices,
     row_edges: NDArray[np.int64],
     column_edges: NDArray[np.int64],
 ) -> Matrix:
@@ -191,16 +200,15 @@ def _medians_by_counting(
         side = i & 1
         for j in range(n_columns):
             _clear(counts[side, j], groups[side, j])
-            n_pixels[side, j] = _count(
-                image[row_edges[i] : row_edges[i + 1], column_edges[j] : column_edges[j + 1]],
-                excluded[row_edges[i] : row_edges[i + 1], column_edges[j] : column_edges[j + 1]],
-                counts[side, j],
-                groups[side, j],
-            )
+        n_pixels[side] = 0
+        for y in range(row_edges[i], row_edges[i + 1]):
+            for run in range(first_of_row[y], first_of_row[y + 1]):
+                start, stop = runs.start[run], runs.stop[run]
+                _count_run(image[y], start, stop, column_edges, n_pixels[side], counts[side], groups[side])
         if i == 0:
             continue
         for j in range(n_columns - 1):
-            n = n_pixels[0, j] + n_pixels[0, j + 1] + n_pixels[1, j] + n_pixels[1, j + 1]
+            n = n_pixels[:, j : j + 2].sum()
             tile_counts, tile_groups = counts[:, j : j + 2], groups[:, j : j + 2]
             if n == 0:
                 medians[i - 1, j] = np.nan
@@ -220,18 +228,26 @@ def _clear(counts: NDArray[np.uint16], groups: NDArray[np.int32]) -> None:
 
 
 @kernel
-def _count(
-    block: NDArray[Any], excluded: NDArray[np.uint8], counts: NDArray[np.uint16], groups: NDArray[np.int32]
-) -> int:
-    n = 0
-    for y in range(block.shape[0]):
-        for x in range(block.shape[1]):
-            if not excluded[y, x]:
-                value = block[y, x]
-                counts[value] += 1
-                groups[value >> 8] += 1
-                n += 1
-    return n
+def _count_run(
+    row: NDArray[Any],
+    start: int,
+    stop: int,
+    column_edges: NDArray[np.int64],
+    n_pixels: NDArray[np.int64],
+    counts: NDArray[np.uint16],
+    groups: NDArray[np.int32],
+) -> None:
+    """Count the values of a run in the blocks that it crosses."""
+    for j in range(column_edges.size - 1):
+        first, last = max(start, column_edges[j]), min(stop, column_edges[j + 1])
+        if first >= last:
+            continue
+        n_pixels[j] += last - first
+        block_counts, block_groups = counts[j], groups[j]
+        for x in range(first, last):
+            value = row[x]
+            block_counts[value] += 1
+            block_groups[value >> 8] += 1
 
 
 @kernel

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.acquisition import Recording, RecordingMetadata
-from tasks.background import Surface, near_cells, tile_grid
+from tasks.background import Surface, background_pixels, tile_grid
 from tasks.configuration import Channels, Configuration, ScienceParameters
 from tasks.errors import ProcessingError
 from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES, Intensities
@@ -128,13 +128,13 @@ def measure_frame(images: NDArray[Any], channels: Channels, parameters: ScienceP
         mask = segment(images[phase.channel], parameters.logstd_arithmetic)
         with_perimeter = any("perimeter" in PHASE_FEATURES[name].needs for name in phase.features)
         labelled = find_regions(mask, parameters.min_area, parameters.max_area, with_perimeter=with_perimeter)
-    excluded = near_cells(mask)
+    pixels = background_pixels(mask)
     grid = tile_grid(*mask.shape)
     backgrounds, intensities = {}, {}
     for channel in channels.fluorescence:
         image = images[channel.channel]
         with _naming(f"channel {channel.channel}"):
-            background = grid.estimate(image, excluded)
+            background = grid.estimate(image, pixels)
         backgrounds[channel.channel] = background
         intensities[channel.channel] = measure(
             labelled,

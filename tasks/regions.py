@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.background import Surface
+from tasks.bitmask import Bitmask
 from tasks.errors import ProcessingError
 from tasks.features import Intensities, Regions
 from tasks.kernel import kernel
@@ -56,7 +57,7 @@ class LabelledFrame:
 
 
 def find_regions(
-    mask: NDArray[np.uint8],
+    mask: Bitmask,
     min_area: int | None = None,
     max_area: int | None = None,
     *,
@@ -67,7 +68,7 @@ def find_regions(
     Parameters
     ----------
     mask
-        (H, W) uint8 of 0 and 1.
+        (H, W), set in cells.
     min_area, max_area
         Smallest and largest region that counts, inclusive, in pixels.
     with_perimeter
@@ -78,7 +79,8 @@ def find_regions(
     ProcessingError
         For more regions than a uint16 label image can tell apart.
     """
-    runs, region_of_run, n = connected_runs(mask)
+    runs, first_of_row = mask.runs()
+    region_of_run, n = connected_runs(runs, first_of_row)
     area = _areas(runs, region_of_run, n)
     counts = np.ones(n, np.bool_)
     if min_area is not None:

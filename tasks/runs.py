@@ -4,7 +4,7 @@ Labelling, hole filling, painting and summing all work on runs, of which a frame
 its millions of pixels. Two runs are connected where they lie in adjacent rows and share a column (4-connectivity).
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,28 +22,28 @@ class Runs(NamedTuple):
     stop: Indices
 
 
-def connected_runs(mask: NDArray[np.uint8]) -> tuple[Runs, Indices, int]:
-    """Runs of ones, and the region each belongs to.
+def connected_runs(runs: Runs, first_of_row: Indices) -> tuple[Indices, int]:
+    """Group runs into regions.
 
     Parameters
     ----------
-    mask
-        (H, W) uint8 of 0 and 1.
+    runs
+        Runs of one mask, in raster order.
+    first_of_row
+        (H + 1) where the runs of each row begin among them.
 
     Returns
     -------
     tuple
-        The runs; for each run the index of its region, regions being numbered from 0 in raster order of their
-        first pixel; the number of regions.
+        For each run the index of its region, regions being numbered from 0 in raster order of their first pixel;
+        and the number of regions.
     """
-    runs, n_of_row = _find_runs(mask, np.uint8(1))
-    return runs, *_number_regions(_unite(runs, n_of_row), runs.row.size)
+    return _number_regions(_unite(runs, first_of_row))
 
 
-def enclosed_runs(mask: NDArray[np.uint8]) -> Runs:
-    """Runs of zeros that have no 4-connected path of zeros to the edge of the image: the holes."""
-    runs, n_of_row = _find_runs(mask, np.uint8(0))
-    inside = _are_enclosed(runs, _unite(runs, n_of_row), *mask.shape)
+def enclosed_runs(runs: Runs, first_of_row: Indices, width: int) -> Runs:
+    """Those runs whose region does not touch the edge of the image."""
+    inside = _are_enclosed(runs, _unite(runs, first_of_row), len(first_of_row) - 1, width)
     return Runs(runs.row[inside], runs.start[inside], runs.stop[inside])
 
 
@@ -81,56 +81,12 @@ def paint(runs: Runs, values: NDArray[np.uint16], image: NDArray[np.uint16]) -> 
 
 
 @kernel
-def _find_runs(mask: NDArray[np.uint8], value: Any) -> tuple[Runs, Indices]:  # noqa: ANN401 - a NumPy scalar
-    """Runs of one value, and how many there are in each row."""
-    height, width = mask.shape
-    capacity = 4096
-    row, start, stop = (
-        np.empty(capacity, np.int32),
-        np.empty(capacity, np.int32),
-        np.empty(capacity, np.int32),
-    )
-    n_of_row = np.zeros(height, np.int32)
-    n = 0
-    for y in range(height):
-        if n + width // 2 + 1 > capacity:
-            capacity = 2 * capacity + width
-            row, start, stop = _grown(row, capacity), _grown(start, capacity), _grown(stop, capacity)
-        line = mask[y]
-        before = n
-        x = 0
-        while x < width:
-            while x < width and line[x] != value:
-                x += 1
-            if x == width:
-                break
-            row[n], start[n] = y, x
-            while x < width and line[x] == value:
-                x += 1
-            stop[n] = x
-            n += 1
-        n_of_row[y] = n - before
-    return Runs(row[:n].copy(), start[:n].copy(), stop[:n].copy()), n_of_row
-
-
-@kernel
-def _grown(values: Indices, capacity: int) -> Indices:
-    larger = np.empty(capacity, np.int32)
-    larger[: values.size] = values
-    return larger
-
-
-@kernel
-def _unite(runs: Runs, n_of_row: Indices) -> Indices:
+def _unite(runs: Runs, first_of_row: Indices) -> Indices:
     """For each run a run of the same region at or before it; the region's first run points at itself."""
     parent = np.arange(runs.row.size).astype(np.int32)
-    above, here = 0, 0
-    for y in range(1, n_of_row.size):
-        above_stop = here + n_of_row[y - 1]
-        above, here = here, above_stop
-        here_stop = here + n_of_row[y]
-        i, j = above, here
-        while i < above_stop and j < here_stop:
+    for y in range(1, first_of_row.size - 1):
+        i, j = first_of_row[y - 1], first_of_row[y]
+        while i < first_of_row[y] and j < first_of_row[y + 1]:
             if runs.start[i] < runs.stop[j] and runs.start[j] < runs.stop[i]:
                 a, b = _root(parent, i), _root(parent, j)
                 # The smaller index is the earlier run: the root stays the region's first run.
@@ -154,11 +110,11 @@ def _root(parent: Indices, run: int) -> int:
 
 
 @kernel
-def _number_regions(parent: Indices, n_runs: int) -> tuple[Indices, int]:
+def _number_regions(parent: Indices) -> tuple[Indices, int]:
     """Index of each run's region, in the order of the regions' first runs; how many there are."""
-    region = np.empty(n_runs, np.int32)
+    region = np.empty(parent.size, np.int32)
     n = 0
-    for run in range(n_runs):
+    for run in range(parent.size):
         root = _root(parent, run)
         if root == run:
             region[run] = n
