@@ -17,6 +17,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tasks.configuration import describe
 from tasks.errors import ClusterError, InvalidParametersError
 
+_LOOPBACK = "127.0.0.1:0"
+
 
 class ClusterSettings(BaseSettings):
     """How the environment asks for a cluster."""
@@ -72,6 +74,9 @@ def make_task_runner(n_workers: int | None, logger: logging.Logger | logging.Log
             "threads_per_worker": n_workers or usable_cpus(),
             "processes": False,
             "dashboard_address": None,
+            # Without a dashboard there is still a server of health and metrics, by default for the whole network.
+            "scheduler_kwargs": {"dashboard_address": _LOOPBACK},
+            "worker_dashboard_address": _LOOPBACK,
             "memory_limit": 0,
             "silence_logs": logging.WARNING,
         },

@@ -2,43 +2,42 @@
 
 Everything that is measured on a cell in a frame depends on that frame alone; only the cell's number depends on the
 other frames. So each frame is read once, measured, linked to the one before and written, and memory does not grow
-with the length of the film.
+with the length of the film. Where there are idle workers, they take chunks of frames; linking works on the small
+tables that come back.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.acquisition import Recording, RecordingMetadata
-from tasks.background import Surface, background_pixels, tile_grid
-from tasks.configuration import Channels, Configuration, ScienceParameters
-from tasks.errors import ProcessingError
-from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES, Intensities
+from tasks.configuration import Configuration
 from tasks.filters import kept_rows
+from tasks.frames import FrameResult, FrameWork, naming
 from tasks.output import FovDirectory
 from tasks.output.stack import StackWriter
-from tasks.regions import LabelledFrame, find_regions, measure
-from tasks.segmentation import segment
+from tasks.regions import LabelledFrame
 from tasks.traces import TraceRows
 from tasks.tracking import Tracker
 
 FrameListener = Callable[[int], None]
 """Called with the number of frames that are done; whatever it raises ends the pass."""
 
+_CHUNKS_PER_WORKER = 4
+_MOST_FRAMES_PER_CHUNK = 32
+
 
 @dataclass(frozen=True)
-class MeasuredFrame:
-    """What is known of a frame by itself."""
+class Helpers:
+    """Idle workers that take frames of a FOV: threads, or processes that share the storage."""
 
-    labelled: LabelledFrame
-    backgrounds: dict[int, Surface]
-    """Background of each fluorescence channel, by channel number."""
-    intensities: dict[int, Intensities]
-    """Measurements in each fluorescence channel, by channel number."""
+    executor: Executor
+    n_workers: int
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ def process_fov(
     configuration: Configuration,
     directory: FovDirectory,
     on_frame: FrameListener | None = None,
+    helpers: Helpers | None = None,
 ) -> FovSummary:
     """Turn one FOV of a recording into its traces table and image stacks.
 
@@ -71,6 +71,8 @@ def process_fov(
         Where the files go; committing it is the caller's part.
     on_frame
         Told after each frame how many are done.
+    helpers
+        Workers that take chunks of frames; without any, all is done here. The files are the same bytes.
 
     Raises
     ------
@@ -82,21 +84,19 @@ def process_fov(
         Where the files cannot be written.
     """
     recording.check_frames(fov)
-    metadata, channels, parameters = recording.metadata, configuration.channels, configuration.parameters
+    metadata, parameters = recording.metadata, configuration.parameters
     stacks = Stacks(directory, metadata, configuration)
+    work = stacks.frame_work(fov)
     tracker = Tracker(parameters.min_iou)
-    rows = TraceRows(channels)
+    rows = TraceRows(configuration.channels)
     without_background: dict[int, list[int]] = {}
-    for t in range(metadata.n_frames):
-        images = recording.read_frame(fov, t)
-        with _naming(f"FOV {fov}, frame {t}"):
-            frame = measure_frame(images, channels, parameters)
+    for t, frame in enumerate(_in_order(work, recording, helpers)):
+        with naming(f"FOV {fov}, frame {t}"):
             cells = tracker.link(frame.labelled.regions.boxes)
-        stacks.write(t, images, frame, cells)
+        stacks.finish(t, frame.checksums, frame.labelled, cells)
         rows.add_frame(cells, frame.labelled.regions, frame.intensities)
-        for channel, background in frame.backgrounds.items():
-            if background.without_background:
-                without_background.setdefault(channel, []).append(t)
+        for channel in frame.without_background:
+            without_background.setdefault(channel, []).append(t)
         if on_frame is not None:
             on_frame(t + 1)
     kept = kept_rows(
@@ -111,83 +111,75 @@ def process_fov(
     directory.write_text(directory.layout.traces, rows.to_csv(fov, metadata.times_min[fov], kept))
     return FovSummary(
         n_cells=len(np.unique(rows.cells[kept])),
-        warnings=tuple(_background_warning(channel, frames) for channel, frames in sorted(without_background.items())),
+        warnings=(
+            *metadata.warnings,
+            *(_background_warning(channel, frames) for channel, frames in sorted(without_background.items())),
+        ),
     )
-
-
-def measure_frame(images: NDArray[Any], channels: Channels, parameters: ScienceParameters) -> MeasuredFrame:
-    """Find and measure the cells of one frame.
-
-    Parameters
-    ----------
-    images
-        (C, H, W) all channels, in counts.
-    """
-    phase = channels.phase
-    with _naming(f"channel {phase.channel}"):
-        mask = segment(images[phase.channel], parameters.logstd_arithmetic)
-        with_perimeter = any("perimeter" in PHASE_FEATURES[name].needs for name in phase.features)
-        labelled = find_regions(mask, parameters.min_area, parameters.max_area, with_perimeter=with_perimeter)
-    pixels = background_pixels(mask)
-    grid = tile_grid(*mask.shape)
-    backgrounds, intensities = {}, {}
-    for channel in channels.fluorescence:
-        image = images[channel.channel]
-        with _naming(f"channel {channel.channel}"):
-            background = grid.estimate(image, pixels)
-        backgrounds[channel.channel] = background
-        intensities[channel.channel] = measure(
-            labelled,
-            image,
-            background,
-            weight=parameters.background_weight,
-            erosion=parameters.erosion_size,
-            pixelwise=any(FLUORESCENCE_FEATURES[name].needs for name in channel.features),
-        )
-    return MeasuredFrame(labelled, backgrounds, intensities)
 
 
 class Stacks:
     """The image stacks of a FOV that `keep` asks for."""
 
     def __init__(self, directory: FovDirectory, metadata: RecordingMetadata, configuration: Configuration) -> None:
+        self._configuration = configuration
         shape = (metadata.n_frames, metadata.height, metadata.width)
         layout, keep = directory.layout, configuration.parameters.keep
         phase = configuration.channels.phase.channel
         fluorescence = [channel.channel for channel in configuration.channels.fluorescence]
         self._raw: dict[int, StackWriter] = {}
         self._backgrounds: dict[int, StackWriter] = {}
-        self._labels: tuple[StackWriter, StackWriter] | None = None
+        self._labeled: StackWriter | None = None
+        self._tracked: StackWriter | None = None
         if keep == "all":
             self._raw[phase] = directory.stack(layout.phase(phase), shape, metadata.dtype)
             for channel in fluorescence:
                 self._raw[channel] = directory.stack(layout.fluorescence(channel), shape, metadata.dtype)
                 self._backgrounds[channel] = directory.stack(layout.background(channel), shape, np.float32)
         if keep in ("all", "labels"):
-            self._labels = (
-                directory.stack(layout.labeled(phase), shape, np.uint16),
-                directory.stack(layout.tracked(phase), shape, np.uint16),
-            )
+            self._labeled = directory.stack(layout.labeled(phase), shape, np.uint16)
+            self._tracked = directory.stack(layout.tracked(phase), shape, np.uint16)
 
-    def write(self, t: int, images: NDArray[Any], frame: MeasuredFrame, cells: NDArray[np.int32]) -> None:
-        """Write frame `t`: its images, and the number `cells` of each of its regions."""
-        for channel, stack in self._raw.items():
-            stack.write(t, images[channel])
-        for channel, stack in self._backgrounds.items():
-            stack.write(t, frame.backgrounds[channel].image())
-        if self._labels is not None:
-            labeled, tracked = self._labels
-            labeled.write(t, frame.labelled.labels)
-            tracked.write(t, frame.labelled.paint(cells))
+    def frame_work(self, fov: int) -> FrameWork:
+        """What is to be done with each frame by itself."""
+        return FrameWork(
+            fov=fov,
+            configuration=self._configuration,
+            raw={channel: stack.sink for channel, stack in self._raw.items()},
+            backgrounds={channel: stack.sink for channel, stack in self._backgrounds.items()},
+            labels=self._labeled.sink if self._labeled else None,
+        )
+
+    def finish(self, t: int, checksums: dict[str, int], labelled: LabelledFrame, cells: NDArray[np.int32]) -> None:
+        """Note what was written of frame `t`, and write the number `cells` of each of its regions."""
+        for stack in (*self._raw.values(), *self._backgrounds.values(), self._labeled):
+            if stack is not None:
+                stack.record(t, checksums[stack.sink.path.name])
+        if self._tracked is not None:
+            self._tracked.write(t, labelled.paint(cells))
 
 
-@contextmanager
-def _naming(place: str) -> Iterator[None]:
-    """Say where in the recording an error happened."""
+def _in_order(work: FrameWork, recording: Recording, helpers: Helpers | None) -> Iterator[FrameResult]:
+    """Results of all frames of a recording, one after the other, whoever computes them."""
+    n_frames = recording.metadata.n_frames
+    if helpers is None:
+        yield from work.do(recording, range(n_frames))
+        return
+    n_chunks = helpers.n_workers * _CHUNKS_PER_WORKER
+    size = min(max(-(-n_frames // n_chunks), 1), _MOST_FRAMES_PER_CHUNK)
+    chunks = (range(first, min(first + size, n_frames)) for first in range(0, n_frames, size))
+    # Twice as many chunks as workers are on their way: nobody waits for work, and memory stays bounded.
+    running: deque[Future[list[FrameResult]]] = deque()
     try:
-        yield
-    except ProcessingError as error:
-        raise ProcessingError(f"{place}: {error}") from error
+        while True:
+            for chunk in islice(chunks, 2 * helpers.n_workers - len(running)):
+                running.append(helpers.executor.submit(work.do_chunk, recording.metadata.path, chunk))
+            if not running:
+                return
+            yield from running.popleft().result()
+    finally:
+        for future in running:
+            future.cancel()
 
 
 def _background_warning(channel: int, frames: list[int]) -> str:

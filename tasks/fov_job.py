@@ -8,7 +8,7 @@ from time import monotonic
 from tasks.acquisition import open_recording
 from tasks.configuration import Configuration
 from tasks.errors import PyamaError
-from tasks.fov import FrameListener, process_fov
+from tasks.fov import FrameListener, Helpers, process_fov
 from tasks.output import FovDirectory, Provenance, finished_manifest
 
 _TRANSIENT = {
@@ -40,7 +40,7 @@ class FovJob:
     provenance: Provenance
     overwrite: bool
 
-    def run(self, fov: int, on_frame: FrameListener | None = None) -> FovReport:
+    def run(self, fov: int, on_frame: FrameListener | None = None, helpers: Helpers | None = None) -> FovReport:
         """Compute a FOV, unless the output folder holds it already.
 
         Safe to repeat at any time: a FOV's directory is there whole or not at all.
@@ -57,7 +57,7 @@ class FovJob:
             open_recording(self.recording, self.configuration.parameters.z_plane) as recording,
             FovDirectory(self.output_dir, fov, self.provenance, replace=self.overwrite) as directory,
         ):
-            summary = process_fov(recording, fov, self.configuration, directory, on_frame)
+            summary = process_fov(recording, fov, self.configuration, directory, on_frame, helpers)
             directory.commit(n_cells=summary.n_cells, warnings=summary.warnings)
         return FovReport(fov, summary.n_cells, monotonic() - start, summary.warnings)
 

@@ -1,8 +1,9 @@
+import multiprocessing
 import resource
 import subprocess
 import sys
 import zlib
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -111,17 +112,21 @@ def test_a_frame_of_another_type_is_refused(writer: StackWriter) -> None:
         writer.write(0, np.zeros((4, 5), np.float32))
 
 
-def test_a_frame_is_written_once(writer: StackWriter) -> None:
-    writer.write(0, np.zeros((4, 5), np.uint16))
-    with pytest.raises(ValueError, match="was written before"):
-        writer.write(0, np.zeros((4, 5), np.uint16))
+def test_a_frame_that_is_written_again_counts_once(writer: StackWriter, tmp_path: Path) -> None:
+    for value in (7, 5):
+        for t in range(3):
+            writer.write(t, np.full((4, 5), value, np.uint16))
+    record = writer.close()
+    assert record.crc32 == zlib.crc32((tmp_path / "stack.npy").read_bytes())
+    assert (np.load(tmp_path / "stack.npy") == 5).all()
 
 
-def test_nothing_is_written_to_an_abandoned_stack(writer: StackWriter) -> None:
-    writer.abandon()
-    writer.abandon()
-    with pytest.raises(OutputError, match="is closed"):
-        writer.write(0, np.zeros((4, 5), np.uint16))
+def test_another_process_writes_by_way_of_the_sink(writer: StackWriter, tmp_path: Path) -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for t in range(3):
+            writer.record(t, pool.submit(writer.sink.write, t, np.full((4, 5), t, np.uint16)).result())
+    record = writer.close()
+    assert record.crc32 == zlib.crc32((tmp_path / "stack.npy").read_bytes())
 
 
 def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:

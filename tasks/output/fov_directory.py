@@ -17,6 +17,7 @@ from tasks.output.manifest import FileRecord, Manifest, finished_manifest, packa
 from tasks.output.os_errors import output_error, told
 from tasks.output.provenance import Provenance
 from tasks.output.stack import StackWriter
+from tasks.output.write_back import WriteBack
 
 _TAKEN = {errno.ENOTEMPTY, errno.EEXIST}
 
@@ -65,6 +66,7 @@ class FovDirectory:
         self._temporary = output_dir / temporary_name(self.layout.directory)
         self._stacks: dict[str, StackWriter] = {}
         self._files: dict[str, FileRecord] = {}
+        self._write_back = WriteBack()
 
     def __enter__(self) -> Self:
         refuse_fov_conflict(self._target, self._provenance, replace=self._replace)
@@ -75,6 +77,7 @@ class FovDirectory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._write_back.stop()
         for stack in self._stacks.values():
             stack.abandon()
         if self._temporary.exists():
@@ -83,6 +86,7 @@ class FovDirectory:
     def stack(self, name: str, shape: tuple[int, int, int], dtype: DTypeLike) -> StackWriter:
         """Begin an image stack of shape (T, H, W); `commit` closes it."""
         self._stacks[name] = StackWriter(self._temporary / name, shape, dtype)
+        self._write_back.add(self._temporary / name)
         return self._stacks[name]
 
     def write_text(self, name: str, text: str) -> None:
@@ -115,7 +119,9 @@ class FovDirectory:
         OutputError
             Where a stack has gaps, or the disk refuses.
         """
-        self._close_stacks()
+        self._write_back.stop()
+        for name, stack in self._stacks.items():
+            self._files[name] = stack.close()
         manifest = Manifest(
             fov=self.layout.fov,
             fingerprint=self._provenance.fingerprint,
@@ -130,13 +136,6 @@ class FovDirectory:
             write_durably(self._temporary / MANIFEST_FILE, manifest.to_json().encode())
             sync_folder(self._temporary)
         return self._put_in_place()
-
-    def _close_stacks(self) -> None:
-        # All stacks are on their way to the disk before the first one is waited for.
-        for stack in self._stacks.values():
-            stack.start_write_back()
-        for name, stack in self._stacks.items():
-            self._files[name] = stack.close()
 
     def _put_in_place(self) -> bool:
         """Rename the directory; where others come and go under its final name, look again."""

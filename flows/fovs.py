@@ -1,0 +1,131 @@
+"""The FOVs of a run: one Prefect task run for each, a bounded number at a time, on a Dask cluster."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import distributed
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect_dask.task_runners import DaskTaskRunner
+
+from flows.progress import ProgressArtifact, RunProgress, event_topic, hearing_tasks, tell_run
+from flows.task_runner import connect, count_threads
+from tasks.errors import PyamaError
+from tasks.fov import Helpers
+from tasks.fov_job import FovJob, FovReport, is_transient
+
+_LOOK_INTERVAL_S = 0.5
+_RETRY_DELAYS_S = [2.0, 10.0, 60.0]
+
+
+@dataclass(frozen=True)
+class FovOutcome:
+    """A FOV that is finished, or why it is not."""
+
+    fov: int
+    report: FovReport | None
+    error: str | None
+
+    def as_row(self) -> dict[str, Any]:
+        """Row of the table artifact."""
+        report = self.report
+        return {
+            "FOV": self.fov,
+            "cells": report.n_cells if report else None,
+            "seconds": round(report.seconds, 2) if report else None,
+            "warnings": "; ".join(report.warnings) if report else f"failed: {self.error}",
+        }
+
+
+@task(
+    name="process-fov",
+    task_run_name="FOV {fov}",
+    retries=len(_RETRY_DELAYS_S),
+    retry_delay_seconds=_RETRY_DELAYS_S,
+    retry_condition_fn=lambda _task, _run, state: is_transient(state.result(raise_on_failure=False)),
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def compute_fov(job: FovJob, fov: int, n_frames: int, topic: str, n_helpers: int) -> FovReport:
+    """Compute one FOV, telling the run and the Prefect UI of its frames."""
+    artifact = ProgressArtifact(f"FOV {fov}")
+    tell = tell_run(topic, fov)
+
+    def on_frame(n_done: int) -> None:
+        tell(n_done)
+        artifact.show(100.0 * n_done / n_frames, f"{n_done} of {n_frames} frames", final=n_done == n_frames)
+
+    with dask_helpers(n_helpers) as helpers:
+        return job.run(fov, on_frame, helpers)
+
+
+@contextmanager
+def dask_helpers(n_workers: int) -> Iterator[Helpers | None]:
+    """Have the other workers of the cluster help with the frames of this FOV; 0 for no help."""
+    if n_workers == 0:
+        yield None
+        return
+    # Within the block this task does not count as one that keeps a worker busy.
+    with distributed.worker_client() as client:
+        yield Helpers(client.get_executor(pure=False), n_workers)
+
+
+def compute_fovs(
+    runner: DaskTaskRunner, job: FovJob, fovs: list[int], run_id: str, progress: RunProgress, batch_size: int | None
+) -> Iterator[FovOutcome]:
+    """Compute FOVs and give back each as it ends; a failing one does not stop the others.
+
+    Parameters
+    ----------
+    runner
+        A started task runner.
+    batch_size
+        Most FOVs in flight; by default as many as the cluster has threads.
+    """
+    client = connect(runner)
+    n_threads = count_threads(client)
+    most = min(batch_size or n_threads, len(fovs))
+    topic = event_topic(run_id)
+    parameters = {
+        "job": job,
+        "n_frames": progress.frames_per_fov,
+        "topic": topic,
+        # With fewer FOVs than threads, the idle ones take frames.
+        "n_helpers": n_threads if most < n_threads else 0,
+    }
+    waiting = iter(fovs)
+    running: dict[distributed.Future[Any], int] = {}
+    ended: SimpleQueue[distributed.Future[Any]] = SimpleQueue()
+    with hearing_tasks(client, topic, progress):
+        while True:
+            for fov in islice(waiting, most - len(running)):
+                future = runner.submit(compute_fov, parameters={**parameters, "fov": fov}).wrapped_future
+                running[future] = fov
+                future.add_done_callback(ended.put)
+            if not running:
+                return
+            with suppress(Empty):
+                future = ended.get(timeout=_LOOK_INTERVAL_S)
+                yield judge(job, running.pop(future), future)
+            progress.show()
+
+
+def judge(job: FovJob, fov: int, future: distributed.Future[Any]) -> FovOutcome:
+    """Tell whether a FOV is finished: by what is in the output folder, not by what its task says.
+
+    A task whose worker died says nothing, and one that wrote everything may still have failed to say so.
+    """
+    try:
+        state: State[FovReport] = future.result()
+        result = state.result(raise_on_failure=False)
+    except Exception as error:  # whatever became of the worker is the reason to report
+        result = error
+    if (found := job.finished(fov)) is not None:
+        return FovOutcome(fov, result if isinstance(result, FovReport) else found, None)
+    reason = str(result) if isinstance(result, PyamaError) else f"{type(result).__name__}: {result}"
+    return FovOutcome(fov, None, reason)

@@ -1,0 +1,136 @@
+"""What is done with a frame by itself: find and measure its cells, write its images.
+
+Frames do not depend on each other here, so they can be worked on in any order and in any process that shares the
+storage; `tasks.fov` puts them together.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tasks.acquisition import Recording, open_recording
+from tasks.background import Surface, background_pixels, tile_grid
+from tasks.configuration import Channels, Configuration, ScienceParameters
+from tasks.errors import ProcessingError
+from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES, Intensities
+from tasks.output.stack import FrameSink
+from tasks.regions import LabelledFrame, find_regions, measure
+from tasks.segmentation import segment
+
+
+@dataclass(frozen=True)
+class MeasuredFrame:
+    """What is known of a frame by itself."""
+
+    labelled: LabelledFrame
+    backgrounds: dict[int, Surface]
+    """Background of each fluorescence channel, by channel number."""
+    intensities: dict[int, Intensities]
+    """Measurements in each fluorescence channel, by channel number."""
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """What linking, the table and the manifest need to know of a frame; small, whatever the image's size."""
+
+    labelled: LabelledFrame
+    intensities: dict[int, Intensities]
+    without_background: tuple[int, ...]
+    """Fluorescence channels in which no pixel was away from cells."""
+    checksums: dict[str, int]
+    """CRC-32 of what was written of this frame, by the stack's file name."""
+
+
+@dataclass(frozen=True)
+class FrameWork:
+    """How the frames of one FOV are worked on; small, and fit to be sent to other processes."""
+
+    fov: int
+    configuration: Configuration
+    raw: dict[int, FrameSink]
+    """Where each channel's images go, by channel number; empty where they are not kept."""
+    backgrounds: dict[int, FrameSink]
+    labels: FrameSink | None
+
+    def do(self, recording: Recording, frames: Iterable[int]) -> Iterator[FrameResult]:
+        """Measure frames and write their images, one at a time.
+
+        Raises
+        ------
+        RecordingError
+            Where a frame cannot be read.
+        ProcessingError
+            Naming FOV, frame and channel, e.g. for a non-finite pixel.
+        OutputError
+            Where the images cannot be written.
+        """
+        for t in frames:
+            images = recording.read_frame(self.fov, t)
+            with naming(f"FOV {self.fov}, frame {t}"):
+                frame = measure_frame(images, self.configuration.channels, self.configuration.parameters)
+            yield FrameResult(
+                labelled=frame.labelled,
+                intensities=frame.intensities,
+                without_background=tuple(c for c, surface in frame.backgrounds.items() if surface.without_background),
+                checksums=self._write(t, images, frame),
+            )
+
+    def do_chunk(self, path: Path, frames: range) -> list[FrameResult]:
+        """Open the recording for some frames only; for a process that does not have it open."""
+        with open_recording(path, self.configuration.parameters.z_plane) as recording:
+            return list(self.do(recording, frames))
+
+    def _write(self, t: int, images: NDArray[Any], frame: MeasuredFrame) -> dict[str, int]:
+        checksums = {}
+        for channel, sink in self.raw.items():
+            checksums[sink.path.name] = sink.write(t, images[channel])
+        for channel, sink in self.backgrounds.items():
+            checksums[sink.path.name] = sink.write(t, frame.backgrounds[channel].image())
+        if self.labels is not None:
+            checksums[self.labels.path.name] = self.labels.write(t, frame.labelled.labels)
+        return checksums
+
+
+def measure_frame(images: NDArray[Any], channels: Channels, parameters: ScienceParameters) -> MeasuredFrame:
+    """Find and measure the cells of one frame.
+
+    Parameters
+    ----------
+    images
+        (C, H, W) all channels, in counts.
+    """
+    phase = channels.phase
+    with naming(f"channel {phase.channel}"):
+        mask = segment(images[phase.channel], parameters.logstd_arithmetic)
+        with_perimeter = any("perimeter" in PHASE_FEATURES[name].needs for name in phase.features)
+        labelled = find_regions(mask, parameters.min_area, parameters.max_area, with_perimeter=with_perimeter)
+    pixels = background_pixels(mask)
+    grid = tile_grid(*mask.shape)
+    backgrounds, intensities = {}, {}
+    for channel in channels.fluorescence:
+        image = images[channel.channel]
+        with naming(f"channel {channel.channel}"):
+            background = grid.estimate(image, pixels)
+        backgrounds[channel.channel] = background
+        intensities[channel.channel] = measure(
+            labelled,
+            image,
+            background,
+            weight=parameters.background_weight,
+            erosion=parameters.erosion_size,
+            pixelwise=any(FLUORESCENCE_FEATURES[name].needs for name in channel.features),
+        )
+    return MeasuredFrame(labelled, backgrounds, intensities)
+
+
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Say where in the recording an error happened."""
+    try:
+        yield
+    except ProcessingError as error:
+        raise ProcessingError(f"{place}: {error}") from error
