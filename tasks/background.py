@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import make_interp_spline
 
 from tasks.bitmask import Bitmask
-from tasks.errors import ProcessingError
+from tasks.images import check_finite
 from tasks.kernel import kernel
 from tasks.runs import Indices, Runs
 
@@ -73,16 +73,14 @@ class TileGrid:
         ProcessingError
             For a non-finite pixel.
         """
-        if not np.issubdtype(image.dtype, np.integer) and not np.isfinite(image).all():
-            y, x = np.argwhere(~np.isfinite(image))[0]
-            raise ProcessingError(f"pixel (row {y}, column {x}) is {image[y, x]}; every pixel must be a finite number")
+        check_finite(image)
         values = self._tile_medians(image, pixels)
         empty = np.isnan(values)
         if empty.all():
-            values[:] = np.percentile(image, LAST_RESORT_PERCENTILE)
+            values[:] = np.percentile(image.astype(np.float64), LAST_RESORT_PERCENTILE)
             return Surface(self, values, without_background=True)
         if empty.any():
-            values[empty] = np.median(image[~pixels.near_cells.to_array()])
+            values[empty] = np.median(image[~pixels.near_cells.to_array()].astype(np.float64))
         return Surface(self, values)
 
     def _tile_medians(self, image: NDArray[Any], pixels: BackgroundPixels) -> Matrix:

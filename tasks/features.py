@@ -91,7 +91,8 @@ def _aspect_ratio(regions: Regions) -> Column:
 
 def _eccentricity(regions: Regions) -> Column:
     larger, smaller = _principal_moments(regions)
-    return np.sqrt(1.0 - _ratio(smaller, larger))
+    # For a round region rounding can put the smaller above the larger, by one unit in the last place.
+    return np.sqrt(np.maximum(1.0 - _ratio(smaller, larger), 0.0))
 
 
 def _perimeter(regions: Regions) -> Column:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tasks.bitmask import Bitmask
 from tasks.configuration import LogStdArithmetic
-from tasks.errors import ProcessingError
+from tasks.images import check_finite
 from tasks.kernel import kernel
 from tasks.runs import enclosed_runs
 
@@ -27,6 +27,8 @@ N_SIGMAS = 3.0
 MORPHOLOGY_RADIUS = 9
 """The square of opening and closing is 19 x 19: a 7 x 7 square, iterated three times."""
 
+_MOST_COUNTS = 1e18
+"""Squares of larger values overflow float32."""
 _CELL_BITS = 16
 """The histogram is first counted in this many leading bits of the variance's floating-point representation."""
 _LOG_BITS = 10
@@ -55,7 +57,7 @@ def segment(image: NDArray[Any], arithmetic: LogStdArithmetic = "float32") -> Bi
     Raises
     ------
     ProcessingError
-        For a non-finite pixel.
+        For a pixel that is not finite, or beyond 1e18.
     """
     return clean(foreground(image, arithmetic))
 
@@ -76,9 +78,7 @@ def local_variance(image: NDArray[Any], arithmetic: LogStdArithmetic = "float32"
     NDArray
         (H, W) float32, or float64 for `exact` arithmetic; in squared counts.
     """
-    if not np.issubdtype(image.dtype, np.integer) and not np.isfinite(image).all():
-        y, x = np.argwhere(~np.isfinite(image))[0]
-        raise ProcessingError(f"pixel (row {y}, column {x}) is {image[y, x]}; every pixel must be a finite number")
+    check_finite(image, most=_MOST_COUNTS)
     return _variance_float32(image) if arithmetic == "float32" else _variance_exact(image)
 
 
@@ -93,8 +93,6 @@ def foreground_variance(variance: NDArray[Any]) -> float:
     bits = _bits(variance)
     low, high = (float(limit) for limit in np.array(_extremes(bits), bits.dtype).view(variance.dtype))
     first, last = _log_std(low), _log_std(high)
-    if not np.isfinite(last):
-        raise ProcessingError("the local variance overflows; scale the image down")
     if first == last:
         return np.inf
     dtype = variance.dtype
