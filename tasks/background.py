@@ -169,11 +169,13 @@ def _fill_surface(row_weights: Matrix, column_matrix: Matrix, surface: NDArray[n
     height, width = surface.shape
     line = np.empty(width)
     for y in range(height):
-        line[:] = 0.0
-        for j in range(column_matrix.shape[0]):
-            weight, shares = row_weights[y, j], column_matrix[j]
+        for x in range(width):
+            line[x] = row_weights[y, 0] * column_matrix[0, x]
+        # The number of tiles is odd: the others come in pairs, which halves the way through the buffer.
+        for j in range(1, column_matrix.shape[0], 2):
+            a, b = row_weights[y, j], row_weights[y, j + 1]
             for x in range(width):
-                line[x] += weight * shares[x]
+                line[x] += a * column_matrix[j, x] + b * column_matrix[j + 1, x]
         for x in range(width):
             surface[y, x] = line[x]
 
@@ -197,67 +199,51 @@ def _medians_by_counting(
     for i in range(n_rows):
         side = i & 1
         for j in range(n_columns):
-            _clear(counts[side, j], groups[side, j])
-        n_pixels[side] = 0
+            _clear(counts, groups, side, j)
+            n_pixels[side, j] = 0
         for y in range(row_edges[i], row_edges[i + 1]):
             for run in range(first_of_row[y], first_of_row[y + 1]):
                 start, stop = runs.start[run], runs.stop[run]
-                _count_run(image[y], start, stop, column_edges, n_pixels[side], counts[side], groups[side])
+                for j in range(n_columns):
+                    first, last = max(start, column_edges[j]), min(stop, column_edges[j + 1])
+                    for x in range(first, last):
+                        value = image[y, x]
+                        counts[side, j, value] += 1
+                        groups[side, j, value >> 8] += 1
+                    n_pixels[side, j] += max(last - first, 0)
         if i == 0:
             continue
         for j in range(n_columns - 1):
-            n = n_pixels[:, j : j + 2].sum()
-            tile_counts, tile_groups = counts[:, j : j + 2], groups[:, j : j + 2]
+            n = n_pixels[0, j] + n_pixels[0, j + 1] + n_pixels[1, j] + n_pixels[1, j + 1]
             if n == 0:
                 medians[i - 1, j] = np.nan
             else:
-                lower = _value_of_rank(tile_counts, tile_groups, (n - 1) // 2)
-                upper = lower if n & 1 else _value_of_rank(tile_counts, tile_groups, n // 2)
+                lower = _value_of_rank(counts, groups, j, (n - 1) // 2)
+                upper = lower if n & 1 else _value_of_rank(counts, groups, j, n // 2)
                 medians[i - 1, j] = (lower + upper) / 2
     return medians
 
 
 @kernel
-def _clear(counts: NDArray[np.uint16], groups: NDArray[np.int32]) -> None:
-    for group in range(groups.size):
-        if groups[group]:
-            counts[group << 8 : (group + 1) << 8] = 0
-            groups[group] = 0
+def _clear(counts: NDArray[np.uint16], groups: NDArray[np.int32], side: int, j: int) -> None:
+    for group in range(groups.shape[2]):
+        if groups[side, j, group]:
+            for value in range(group << 8, (group + 1) << 8):
+                counts[side, j, value] = 0
+            groups[side, j, group] = 0
 
 
 @kernel
-def _count_run(
-    row: NDArray[Any],
-    start: int,
-    stop: int,
-    column_edges: NDArray[np.int64],
-    n_pixels: NDArray[np.int64],
-    counts: NDArray[np.uint16],
-    groups: NDArray[np.int32],
-) -> None:
-    """Count the values of a run in the blocks that it crosses."""
-    for j in range(column_edges.size - 1):
-        first, last = max(start, column_edges[j]), min(stop, column_edges[j + 1])
-        if first >= last:
-            continue
-        n_pixels[j] += last - first
-        block_counts, block_groups = counts[j], groups[j]
-        for x in range(first, last):
-            value = row[x]
-            block_counts[value] += 1
-            block_groups[value >> 8] += 1
-
-
-@kernel
-def _value_of_rank(counts: NDArray[np.uint16], groups: NDArray[np.int32], rank: int) -> int:
-    """Value that has `rank` smaller or equal ones before it in the sorted pixels of 2 x 2 blocks."""
+def _value_of_rank(counts: NDArray[np.uint16], groups: NDArray[np.int32], j: int, rank: int) -> int:
+    """Value that has `rank` smaller or equal ones before it in the sorted pixels of the blocks j and j + 1."""
+    k = j + 1
     seen = np.int64(0)
     for group in range(groups.shape[2]):
-        here = groups[0, 0, group] + groups[0, 1, group] + groups[1, 0, group] + groups[1, 1, group]
+        here = groups[0, j, group] + groups[0, k, group] + groups[1, j, group] + groups[1, k, group]
         if seen + here > rank:
             for value in range(group << 8, (group + 1) << 8):
-                seen += np.int64(counts[0, 0, value]) + counts[0, 1, value]
-                seen += np.int64(counts[1, 0, value]) + counts[1, 1, value]
+                seen += np.int64(counts[0, j, value]) + counts[0, k, value]
+                seen += np.int64(counts[1, j, value]) + counts[1, k, value]
                 if seen > rank:
                     return value
         seen += here

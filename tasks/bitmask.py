@@ -21,6 +21,8 @@ Words = NDArray[np.uint64]
 MOST_RADIUS = 64
 """Largest radius of erosion and dilation: neighbouring words are all that is looked at."""
 
+_ONES = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
+
 
 class Bitmask(NamedTuple):
     """A mask of an image (H, W)."""
@@ -81,6 +83,16 @@ def _lowest_bit(_context: Any, _word: Any) -> Any:  # noqa: ANN401 - numba's own
     return types.int64(types.uint64), generate
 
 
+@intrinsic
+def _count_bits(_context: Any, _word: Any) -> Any:  # noqa: ANN401
+    """Number of bits of a word that are set."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+        return builder.ctpop(arguments[0])
+
+    return types.int64(types.uint64), generate
+
+
 @kernel
 def _pack(values: NDArray[Any], bound: float) -> Words:
     height, width = values.shape
@@ -106,8 +118,8 @@ def _spread(words: Words, width: int, radius: int, erode: bool) -> Words:
     right, left = np.empty(n + 1, np.uint64), np.empty(n + 1, np.uint64)
     right[n] = left[0] = 0
     for y in range(height):
-        right[:n] = words[y]
-        left[1:] = words[y]
+        for i in range(n):
+            right[i] = left[i + 1] = words[y, i]
         reach = 0
         while reach < radius:
             step = np.uint64(min(reach + 1, radius - reach))
@@ -122,16 +134,18 @@ def _spread(words: Words, width: int, radius: int, erode: bool) -> Words:
         for i in range(n):
             spread[y, i] = right[i] & left[i + 1] if erode else right[i] | left[i + 1]
     _spread_rows(spread, radius, erode)
-    if width & 63:
-        spread[:, n - 1] &= (np.uint64(1) << np.uint64(width & 63)) - np.uint64(1)
+    for y in range(height):
+        spread[y, n - 1] &= _ONES >> np.uint64(-width & 63)
     return spread
 
 
 @kernel
 def _spread_rows(words: Words, radius: int, erode: bool) -> None:
     height = len(words)
-    above = words.copy()
-    below = words
+    above, below = np.empty_like(words), words
+    for y in range(height):
+        for i in range(words.shape[1]):
+            above[y, i] = words[y, i]
     outside = np.zeros(words.shape[1], np.uint64)
     reach = 0
     while reach < radius:
@@ -152,55 +166,62 @@ def _combine(row: NDArray[np.uint64], other: NDArray[np.uint64], erode: bool) ->
 
 
 @kernel
-def _find_runs(words: Words, width: int, inverted: bool) -> tuple[Runs, Indices]:
-    """Runs of ones, or of zeros, from the places where neighbouring bits differ."""
-    height, n = words.shape
-    edges = np.empty(4096, np.int32)
-    first_of_row = np.zeros(height + 1, np.int32)
-    row = np.empty(2048, np.int32)
-    n_edges = 0
-    flip = np.uint64(0xFFFF_FFFF_FFFF_FFFF) if inverted else np.uint64(0)
-    last = np.uint64(0xFFFF_FFFF_FFFF_FFFF) >> np.uint64(-width & 63)
-    for y in range(height):
-        if n_edges + 64 * n + 2 > edges.size:
-            edges, row = _grown(edges, 2 * edges.size + 64 * n + 2), _grown(row, edges.size + 32 * n + 1)
-        before = np.uint64(0)
-        for i in range(n):
-            word = words[y, i] ^ flip
-            if i == n - 1:
-                word &= last
-            changes = word ^ (word << np.uint64(1) | before)
-            before = word >> np.uint64(63)
-            while changes:
-                row[n_edges >> 1] = y
-                edges[n_edges] = 64 * i + _lowest_bit(changes)  # type: ignore[call-arg]
-                n_edges += 1
-                changes &= changes - np.uint64(1)
-        if n_edges & 1:
-            edges[n_edges] = width
-            n_edges += 1
-        first_of_row[y + 1] = n_edges >> 1
-    n_runs = n_edges >> 1
-    return Runs(row[:n_runs].copy(), edges[:n_edges:2].copy(), edges[1:n_edges:2].copy()), first_of_row
+def _changes(word: np.uint64, before: np.uint64) -> np.uint64:
+    """Bits that differ from the one before them; `before` is the last bit of the word before."""
+    return word ^ (word << np.uint64(1) | before)
 
 
 @kernel
-def _grown(values: Indices, capacity: int) -> Indices:
-    larger = np.empty(capacity, np.int32)
-    larger[: values.size] = values
-    return larger
+def _find_runs(words: Words, width: int, inverted: bool) -> tuple[Runs, Indices]:
+    """Runs of ones, or of zeros, from the places where neighbouring bits differ."""
+    height, n = words.shape
+    flip = _ONES if inverted else np.uint64(0)
+    last = _ONES >> np.uint64(-width & 63)
+    first_of_row = np.empty(height + 1, np.int32)
+    first_of_row[0] = 0
+    for y in range(height):
+        n_edges = 0
+        before = np.uint64(0)
+        for i in range(n):
+            word = (words[y, i] ^ flip) & (last if i == n - 1 else _ONES)
+            n_edges += _count_bits(_changes(word, before))  # type: ignore[call-arg]
+            before = word >> np.uint64(63)
+        # A run that reaches the edge of the image has no change at its end.
+        first_of_row[y + 1] = first_of_row[y] + (n_edges + 1) // 2
+    n_runs = first_of_row[height]
+    row, start, stop = np.empty(n_runs, np.int32), np.empty(n_runs, np.int32), np.empty(n_runs, np.int32)
+    for y in range(height):
+        run = first_of_row[y]
+        inside = False
+        before = np.uint64(0)
+        for i in range(n):
+            word = (words[y, i] ^ flip) & (last if i == n - 1 else _ONES)
+            changes = _changes(word, before)
+            before = word >> np.uint64(63)
+            while changes:
+                x = 64 * i + _lowest_bit(changes)  # type: ignore[call-arg]
+                if inside:
+                    stop[run] = x
+                    run += 1
+                else:
+                    row[run], start[run] = y, x
+                inside = not inside
+                changes &= changes - np.uint64(1)
+        if inside:
+            stop[run] = width
+    return Runs(row, start, stop), first_of_row
 
 
 @kernel
 def _set_runs(words: Words, runs: Runs) -> None:
-    ones = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
     for run in range(runs.row.size):
         row, first, last = words[runs.row[run]], runs.start[run], runs.stop[run] - 1
-        head = ones << np.uint64(first & 63)
-        tail = ones >> np.uint64(63 - (last & 63))
+        head = _ONES << np.uint64(first & 63)
+        tail = _ONES >> np.uint64(63 - (last & 63))
         if first >> 6 == last >> 6:
             row[first >> 6] |= head & tail
         else:
             row[first >> 6] |= head
-            row[(first >> 6) + 1 : last >> 6] = ones
+            for i in range((first >> 6) + 1, last >> 6):
+                row[i] = _ONES
             row[last >> 6] |= tail

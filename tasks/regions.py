@@ -206,7 +206,10 @@ def _geometry(runs: Runs, region_of_run: Indices, n: int) -> Regions:
         moments[r, 0] = xx / area[r] - dx * dx
         moments[r, 1] = yy / area[r] - dy_ * dy_
         moments[r, 2] = xy / area[r] - dx * dy_
-    return Regions(area, boxes, centroids, moments, np.full(n, np.nan))
+    perimeter = np.empty(n, np.float64)
+    for r in range(n):
+        perimeter[r] = np.nan
+    return Regions(area, boxes, centroids, moments, perimeter)
 
 
 @kernel
@@ -232,7 +235,8 @@ def _perimeters(labels: NDArray[np.uint16], runs: Runs, region_of_run: Indices, 
             )
             if not inside:
                 border[y + 1, x + 1] = label
-    perimeter[:] = 0.0
+    for r in range(perimeter.size):
+        perimeter[r] = 0.0
     for i in range(region_of_run.size):
         y = runs.row[i] + 1
         for x in range(runs.start[i] + 1, runs.stop[i] + 1):

@@ -83,7 +83,9 @@ def paint(runs: Runs, values: NDArray[np.uint16], image: NDArray[np.uint16]) -> 
 @kernel
 def _unite(runs: Runs, first_of_row: Indices) -> Indices:
     """For each run a run of the same region at or before it; the region's first run points at itself."""
-    parent = np.arange(runs.row.size).astype(np.int32)
+    parent = np.empty(runs.row.size, np.int32)
+    for run in range(parent.size):
+        parent[run] = run
     for y in range(1, first_of_row.size - 1):
         i, j = first_of_row[y - 1], first_of_row[y]
         while i < first_of_row[y] and j < first_of_row[y + 1]:
@@ -128,7 +130,9 @@ def _number_regions(parent: Indices) -> tuple[Indices, int]:
 def _are_enclosed(runs: Runs, parent: Indices, height: int, width: int) -> NDArray[np.bool_]:
     """Tell for each run whether its region stays away from the edge of the image."""
     n = runs.row.size
-    enclosed = np.ones(n, np.bool_)
+    enclosed = np.empty(n, np.bool_)
+    for run in range(n):
+        enclosed[run] = True
     for run in range(n):
         row = runs.row[run]
         if row == 0 or row == height - 1 or runs.start[run] == 0 or runs.stop[run] == width:

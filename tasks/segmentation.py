@@ -224,16 +224,17 @@ def _extremes(values: NDArray[Any]) -> tuple[Any, Any]:
 
 
 @kernel
-def _count_cells(bits: NDArray[Any], origin: int, shift: int, n_cells: int) -> NDArray[np.int64]:
+def _count_cells(bits: NDArray[Any], origin: int, shift: int, n_cells: int) -> NDArray[np.int32]:
     # Neighbouring pixels are alike: two sets of counters spare them waiting for each other.
-    even, odd = np.zeros(n_cells, np.int64), np.zeros(n_cells, np.int64)
+    even, odd = np.zeros(n_cells, np.int32), np.zeros(n_cells, np.int32)
     for row in bits:
         for x in range(0, row.size - 1, 2):
             even[(row[x] - origin) >> shift] += 1
             odd[(row[x + 1] - origin) >> shift] += 1
         if row.size & 1:
             even[(row[-1] - origin) >> shift] += 1
-    even += odd
+    for cell in range(n_cells):
+        even[cell] += odd[cell]
     return even
 
 
@@ -247,7 +248,9 @@ def _count_below(
     shift: int,
 ) -> NDArray[np.int64]:
     """For each bound, the pixels of its own cell that are below it."""
-    first_bound = np.full(cells.max() + 1, -1, np.int16)
+    first_bound = np.empty(cells[-1] + 1, np.int16)
+    for cell in range(first_bound.size):
+        first_bound[cell] = -1
     for i in range(cells.size - 1, -1, -1):
         first_bound[cells[i]] = i
     below = np.zeros(cells.size, np.int64)
@@ -292,7 +295,8 @@ def _deviation_below_float32(bits: NDArray[np.int32], bound: int, mode: float, t
             chosen[n_chosen] = b
             n_chosen += b < bound
         n += n_chosen
-        for b in chosen[:n_chosen]:
+        for i in range(n_chosen):
+            b = chosen[i]
             fraction = b & 0x7FFFFF
             cell = fraction >> (23 - _LOG_BITS)
             # Relative distance to the centre of the cell, at most 2^-11: four terms of the series suffice.

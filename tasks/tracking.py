@@ -102,16 +102,31 @@ def _cheapest(first: NDArray[np.intp], second: NDArray[np.intp], iou: NDArray[np
     return np.asarray(assigned[row] == column)
 
 
-@kernel
 def _overlapping_pairs(
     before: Boxes, after: Boxes, min_iou: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """All pairs whose intersection over union, counted in pixels, is at least `min_iou`."""
-    first, second, overlap = (
-        [np.intp(0) for _ in range(0)],
-        [np.intp(0) for _ in range(0)],
-        [0.0 for _ in range(0)],
-    )
+    """All pairs whose intersection over union, counted in pixels, is at least `min_iou`; sorted by the first."""
+    n_pairs = _find_pairs(before, after, min_iou, *_no_pairs(0))
+    pairs = _no_pairs(n_pairs)
+    _find_pairs(before, after, min_iou, *pairs)
+    return pairs
+
+
+def _no_pairs(n: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    return np.empty(n, np.intp), np.empty(n, np.intp), np.empty(n)
+
+
+@kernel
+def _find_pairs(
+    before: Boxes,
+    after: Boxes,
+    min_iou: float,
+    first: NDArray[np.intp],
+    second: NDArray[np.intp],
+    overlap: NDArray[np.float64],
+) -> int:
+    """Write down the pairs as far as there is room, and count them all."""
+    n = 0
     for i in range(len(before)):
         for j in range(len(after)):
             width = min(before[i, 2], after[j, 2]) - max(before[i, 0], after[j, 0]) + 1
@@ -121,10 +136,10 @@ def _overlapping_pairs(
             intersection = width * height
             iou = intersection / (_size(before[i]) + _size(after[j]) - intersection)
             if iou >= min_iou:
-                first.append(np.intp(i))
-                second.append(np.intp(j))
-                overlap.append(iou)
-    return np.array(first), np.array(second), np.array(overlap)
+                if n < first.size:
+                    first[n], second[n], overlap[n] = i, j, iou
+                n += 1
+    return n
 
 
 @kernel

@@ -1,0 +1,42 @@
+# make demo   simulate a recording, process it, compare with the truth
+# make test   the whole test suite
+# make lint   formatting, style and types
+# make bench  how fast it is here
+# make clean  remove the virtual environment and what tools left behind
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint bench install clean help
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+demo: install
+	$(BIN)/pyama demo
+
+test: install
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+bench: install
+	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-disable-gc
+	$(BIN)/python -m benchmarks.pipeline
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@sh deployments/make_venv.sh $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m tasks.warm_up
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .benchmarks build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,38 @@
+"""Compile the kernels ahead of the first run: `python -m tasks.warm_up`.
+
+numba compiles a kernel when it is first called and keeps the result on disk, beside the source or in the user's cache.
+An installation does it once, so that no run has to wait.
+"""
+
+from time import monotonic
+
+import numpy as np
+
+from tasks.configuration import Channels, FluorescenceChannel, PhaseChannel, ScienceParameters
+from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES
+from tasks.frames import measure_frame
+from tasks.tracking import Tracker
+
+_COMMON_DTYPE = np.uint16
+
+
+def compile_kernels() -> float:
+    """Call every kernel once on a small frame of the common pixel type, and return the seconds it took."""
+    start = monotonic()
+    y, x = np.mgrid[:96, :96]
+    texture = np.where((y - 48) ** 2 + (x - 48) ** 2 < 30**2, 1000 * ((x + y) & 1), (x ^ y) & 3)
+    images = np.stack([texture, x + y]).astype(_COMMON_DTYPE)
+    channels = Channels(
+        phase=PhaseChannel(channel=0, features=list(PHASE_FEATURES)),
+        fluorescence=[FluorescenceChannel(channel=1, features=list(FLUORESCENCE_FEATURES))],
+    )
+    tracker = Tracker(min_iou=0.1)
+    for _ in range(2):
+        frame = measure_frame(images, channels, ScienceParameters(erosion_size=1))
+        frame.backgrounds[1].image()
+        frame.labelled.paint(tracker.link(frame.labelled.regions.boxes))
+    return monotonic() - start
+
+
+if __name__ == "__main__":
+    print(f"Kernels are ready ({compile_kernels():.1f} s).")
