@@ -18,6 +18,7 @@ from typing import Any
 import distributed
 import nd2
 import numpy as np
+from numpy.typing import NDArray
 
 from tasks.acquisition import RecordingMetadata, open_recording, suggest_channels
 from tasks.background import background_pixels, tile_grid
@@ -63,12 +64,12 @@ def floor(recording: Path, output: Path, keep: Keep) -> dict[str, Any]:
         n_frames, n_channels = sizes["T"], sizes["C"]
         step = sizes.get("P", 1)
         shape = (sizes["Y"], sizes["X"])
-        computed = {
+        computed: list[type[np.generic]] = {
             "all": [np.float32] * (n_channels - 1) + [np.uint16] * 2,
             "labels": [np.uint16] * 2,
             "none": [],
         }[keep]
-        images = [np.zeros(shape, dtype) for dtype in computed]
+        images: list[NDArray[Any]] = [np.zeros(shape, dtype) for dtype in computed]
 
         def run() -> None:
             raw = [(output / f"raw{c}").open("wb") for c in range(n_channels if keep == "all" else 0)]

@@ -58,6 +58,11 @@ class TileGrid:
     column_sums: Matrix
     """(W + 1, n_tile_columns) sums of the column matrix over the pixels before each position."""
 
+    @cached_property
+    def column_rows(self) -> Matrix:
+        """(n_tile_columns, W) the column matrix with a row for each tile."""
+        return np.ascontiguousarray(self.column_matrix.T)
+
     def estimate(self, image: NDArray[Any], pixels: BackgroundPixels) -> "Surface":
         """Estimate the background of an image.
 
@@ -115,7 +120,7 @@ class Surface:
         """Background (H, W) float32 in counts."""
         if out is None:
             out = np.empty((len(self.grid.row_matrix), len(self.grid.column_matrix)), np.float32)
-        _fill_surface(self.row_weights, self.grid.column_matrix.T.copy(), out)
+        _fill_surface(self.row_weights, self.grid.column_rows, out)
         return out
 
 

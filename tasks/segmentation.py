@@ -29,7 +29,7 @@ MORPHOLOGY_RADIUS = 9
 
 _MOST_COUNTS = 1e18
 """Squares of larger values overflow float32."""
-_CELL_BITS = 16
+_CELL_BITS = 14
 """The histogram is first counted in this many leading bits of the variance's floating-point representation."""
 _LOG_BITS = 10
 _STEP = 2.0**-23
