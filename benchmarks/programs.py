@@ -64,12 +64,9 @@ def floor(recording: Path, output: Path, keep: Keep) -> dict[str, Any]:
         n_frames, n_channels = sizes["T"], sizes["C"]
         step = sizes.get("P", 1)
         shape = (sizes["Y"], sizes["X"])
-        computed: list[type[np.generic]] = {
-            "all": [np.float32] * (n_channels - 1) + [np.uint16] * 2,
-            "labels": [np.uint16] * 2,
-            "none": [],
-        }[keep]
-        images: list[NDArray[Any]] = [np.zeros(shape, dtype) for dtype in computed]
+        floats, labels = [np.float32] * (n_channels - 1), [np.uint16] * 2
+        computed: dict[Keep, list[type[np.generic]]] = {"all": [*floats, *labels], "labels": [*labels], "none": []}
+        images: list[NDArray[Any]] = [np.zeros(shape, dtype) for dtype in computed[keep]]
 
         def run() -> None:
             raw = [(output / f"raw{c}").open("wb") for c in range(n_channels if keep == "all" else 0)]

@@ -27,7 +27,10 @@ def parse_fovs(spec: object) -> list[int]:
             raise ValueError(f"a list of FOVs holds whole numbers only, not {spec!r}")
         numbers = set(spec)
     elif isinstance(spec, str):
-        numbers = {number for part in spec.split(",") for number in _parse_part(part.strip(), spec)}
+        ranges = [_parse_part(part.strip(), spec) for part in spec.split(",")]
+        if sum(map(len, ranges)) > MOST_FOVS:
+            raise ValueError(f"more than {MOST_FOVS} FOVs are named")
+        numbers = set().union(*ranges)
     else:
         raise ValueError(f'FOVs are given as "0-4, 7", a list, or a number, not {spec!r}')
     if not numbers:

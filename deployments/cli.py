@@ -1,0 +1,194 @@
+"""The command-line program `pyama`: arguments in, exit code out.
+
+Exit codes: 0 done; 1 the run failed, or a check found a problem; 2 the user's mistake, told in one line;
+130 ended by Ctrl-C. Whatever takes long to import is imported within its command, so that help and mistakes answer
+at once.
+"""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deployments.errors import RunFailedError
+from deployments.terminal import INTERRUPTED, metering, say
+from tasks.errors import PyamaError
+
+app = typer.Typer(
+    name="pyama",
+    help="Time-lapse microscopy in, single-cell kinetics out.",
+    epilog="Start with [bold]pyama demo[/bold]; then [bold]pyama process --help[/bold] has examples for your files.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_INTERRUPTED_CODE = 130
+"""What Typer makes of Ctrl-C."""
+
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show Prefect's log, and tracebacks of failures.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program and return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        # A file name may hold what the terminal cannot show; that is no reason to end.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = app(args=list(arguments), prog_name="pyama", standalone_mode=False)
+        if code == _INTERRUPTED_CODE:
+            say(INTERRUPTED)
+        return code if isinstance(code, int) else 0
+    except typer.TyperException as error:
+        if message := error.format_message():
+            say(f"{message.removesuffix('.')}; see pyama --help")
+        return 2
+    except PyamaError as error:
+        if "--verbose" in arguments or "-v" in arguments:
+            traceback.print_exception(error)
+        say(str(error))
+        return 1 if isinstance(error, RunFailedError) else 2
+
+
+def _whole_number(text: str | int) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a whole number") from error
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"pyama {version('pyama-backend')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def process(
+    file: Annotated[Path, typer.Argument(help="The recording, e.g. an ND2 file.", show_default=False)],
+    output_dir: Annotated[
+        Path, typer.Option("--output-dir", "-o", help="Folder of the results; created if it is not there.")
+    ],
+    phase: Annotated[
+        str | None,
+        typer.Option(metavar="CH[:FEATURE,...]", help="Channel in which cells are found. Default: by the metadata."),
+    ] = None,
+    fluorescence: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CH[:FEATURE,...]",
+            help="Channel that is measured; may be repeated; [bold]none[/bold] for none. Default: by the metadata.",
+        ),
+    ] = None,
+    fovs: Annotated[str | None, typer.Option(metavar="0-3,5", help="Fields of view. Default: all of the file.")] = None,
+    n_workers: Annotated[
+        int | None,
+        typer.Option(parser=_whole_number, metavar="N", help="Threads that compute. Default: the usable processors."),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            parser=_whole_number, metavar="N", help="Most fields of view at a time. Default: one for each thread."
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter, e.g. min_frames=10; may be repeated."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace results of another recording or of other parameters.")
+    ] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Find, follow and measure the cells of a recording.
+
+    A channel CH is a number from 0, or a name.
+
+    What is finished in the output folder is not computed again: a run that was interrupted goes on where it was.
+
+    For example:
+
+    pyama process film.nd2 -o results
+
+    pyama process film.nd2 -o results --fovs 0-3,5 --set min_frames=10
+
+    pyama process film.nd2 -o results --phase Phase:area --fluorescence GFP:intensity_total,intensity_mean
+    """
+    from deployments.local_run import run_plan
+    from deployments.planning import describe_channels, join_parameters, parse_settings, plan_run
+
+    options: dict[str, Any] = {
+        "fovs": fovs, "n_workers": n_workers, "batch_size": batch_size, "overwrite": overwrite or None
+    }  # fmt: skip
+    parameters = join_parameters(parse_settings(settings or []), options)
+    plan = plan_run(file, output_dir, phase, fluorescence or [], parameters)
+    say(f"channels: {describe_channels(plan.request.channels, plan.metadata.channel_names)}")
+    with metering() as meter:
+        summary = run_plan(plan, meter, verbose=verbose)
+    print(summary)
+
+
+@app.command()
+def demo(
+    output_dir: Annotated[
+        Path, typer.Option("--output-dir", "-o", help="Folder of the demo; created if it is not there.")
+    ] = Path("demo_output"),
+    fovs: Annotated[int, typer.Option(parser=_whole_number, metavar="N", help="Fields of view.")] = 4,
+    frames: Annotated[int, typer.Option(parser=_whole_number, metavar="N", help="Frames of each field of view.")] = 30,
+    size: Annotated[
+        int, typer.Option(parser=_whole_number, metavar="N", help="Height and width of the images, in pixels.")
+    ] = 768,
+    workers: Annotated[
+        int | None,
+        typer.Option(parser=_whole_number, metavar="N", help="Threads that compute. Default: the usable processors."),
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Simulate a recording, process it, and hold the result against the truth.
+
+    Leaves the recording (demo.nd2), what was simulated (truth.json), the results, and a picture of both (demo.png).
+
+    Run again, it finds the work done. Ends with exit code 1 where the truth was not found.
+    """
+    from deployments.demo import run_demo
+
+    with metering() as meter:
+        report = run_demo(output_dir, fovs, frames, size, workers, meter, verbose=verbose)
+    print(report)
+    raise typer.Exit(0 if report.comparison.passed else 1)
+
+
+@app.command()
+def doctor(
+    verify: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Read all results of an output folder again and check their checksums."),
+    ] = None,
+) -> None:
+    """Check this installation, or with --verify the files of an output folder."""
+    from deployments.doctor import examine, verify_folder
+
+    findings = examine() if verify is None else verify_folder(verify.absolute())
+    for finding in findings:
+        print(finding)
+    raise typer.Exit(0 if all(finding.good for finding in findings) else 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,265 @@
+"""The demo: a recording is simulated and processed, and the result is held against the truth."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from io import StringIO
+from pathlib import Path
+from time import monotonic
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from deployments.local_run import RunSummary, run_plan
+from deployments.picture import draw_fov, read_traces
+from deployments.planning import check_parameters, plan_run
+from deployments.terminal import Meter
+from tasks.acquisition import open_recording
+from tasks.errors import InvalidParametersError, OutputConflictError, OutputError, PyamaError
+from tasks.features import column_name
+from tasks.output import Manifest, ensure_folder, fov_directories, read_manifest
+from tasks.output.os_errors import readable_size, told
+from tasks.simulation import CellTruth, FovTruth, Optics, Scene, SimulationSettings, Truth, simulate
+
+RECORDING, TRUTH, RESULTS, PICTURE = "demo.nd2", "truth.json", "results", "demo.png"
+
+MOST_ERROR = 0.05
+"""Median error of the intensities up to which the truth counts as found."""
+
+_LEAST_SIZE = 400
+_INTERVAL_MIN, _DURATION_MIN = 20.0, 600.0
+_BYTES_OF_PHASE, _BYTES_OF_FLUORESCENCE = 8, 8
+"""On disk for each pixel of each frame: the image twice, and labels twice or the background once."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was found of what was simulated."""
+
+    n_cells: int
+    """Simulated cells that processing should find: away from the edge and from each other."""
+    n_found: int
+    """Of these, the ones that have exactly one trace, in all frames."""
+    n_spurious: int
+    """Traces that belong to none of them."""
+    median_error: float
+    max_error: float
+    """Of all intensities of the cells that were found, relative to the brightest frame of the cell."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the truth was found, and nothing else."""
+        return self.n_found == self.n_cells and self.n_spurious == 0 and self.median_error <= MOST_ERROR
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """What the demo did; its text is a table."""
+
+    comparison: Comparison
+    summary: RunSummary
+    seconds_simulating: float
+    folder: Path
+
+    def __str__(self) -> str:
+        comparison = self.comparison
+        table = Table(title="Found against the truth", show_header=False, title_justify="left")
+        table.add_column()
+        table.add_column(justify="right")
+        for name, value in (
+            ("cells found, of cells simulated", f"{comparison.n_found} of {comparison.n_cells}"),
+            ("spurious cells", str(comparison.n_spurious)),
+            ("median error of the intensities *", f"{comparison.median_error:.2%}"),
+            ("largest error of the intensities *", f"{comparison.max_error:.2%}"),
+            ("seconds to simulate", f"{self.seconds_simulating:.1f}" if self.seconds_simulating else "there already"),
+            ("seconds to process", f"{self.summary.seconds:.1f}"),
+        ):
+            table.add_row(name, value)
+        text = StringIO()
+        console = Console(file=text, width=80)
+        console.print(table)
+        text.write("* relative to the brightest frame of the cell\n")
+        text.write(f"{self.summary}\nPicture: {self.folder / PICTURE}\n")
+        text.write("The truth was found." if comparison.passed else "THE TRUTH WAS NOT FOUND.")
+        return text.getvalue()
+
+
+def run_demo(
+    folder: Path, n_fovs: int, n_frames: int, size: int, n_workers: int | None, meter: Meter, *, verbose: bool = False
+) -> DemoReport:
+    """Simulate, process and compare.
+
+    The simulation is deterministic: a second demo with the same settings finds the work done. One with other
+    settings replaces the first; anything else in the folder stays.
+
+    Parameters
+    ----------
+    folder
+        Where the demo leaves its files.
+    n_fovs, n_frames, size
+        Of the recording; images are square.
+    n_workers
+        Threads that compute; None for all usable processors.
+    meter
+        Shows how far it is.
+    verbose
+        Whether Prefect's log is shown.
+
+    Raises
+    ------
+    PyamaError
+        Where a setting is out of range, the folder cannot be used, or the run failed.
+    """
+    folder = folder.absolute()
+    settings = demo_settings(n_fovs, n_frames, size)
+    # All results in this folder are a demo's: those of an older version of the program are replaced.
+    parameters = {"overwrite": True} | ({} if n_workers is None else {"n_workers": n_workers})
+    check_parameters(parameters)
+    started = monotonic()
+    truth = _find_demo(folder, settings)
+    seconds_simulating = 0.0
+    if truth is None:
+        truth = _make_recording(folder, settings, meter)
+        seconds_simulating = monotonic() - started
+    plan = plan_run(folder / RECORDING, folder / RESULTS, None, [], parameters)
+    summary = run_plan(plan, meter, verbose=verbose)
+    meter.begin("Comparing with the truth")
+    directories = fov_directories(folder / RESULTS)
+    comparison = compare([read_traces(directories[fov]) for fov in plan.fovs], truth)
+    with told("write", folder / PICTURE):
+        draw_fov(directories[0], folder / PICTURE, plan.metadata, truth)
+    return DemoReport(comparison, summary, seconds_simulating, folder)
+
+
+def demo_settings(n_fovs: int, n_frames: int, size: int) -> SimulationSettings:
+    """Settings of the demo's recording: two proteins, filmed for at least some hours, however few the frames.
+
+    Raises
+    ------
+    InvalidParametersError
+        Where a number is out of range, or the images are too small for a cell away from their edges.
+    """
+    if n_frames < 2:
+        raise InvalidParametersError(f"--frames {n_frames}: at least 2 are needed, as cells are dark in the first")
+    interval_min = max(_INTERVAL_MIN, _DURATION_MIN / n_frames)
+    settings = SimulationSettings(
+        n_fovs=n_fovs, n_frames=n_frames, height=size, width=size, n_fluorescence=2, interval_min=interval_min
+    )
+    # Where cells are does not depend on the number of frames, and there may be very many.
+    first = Scene(replace(settings, n_frames=1), 0, Optics.of(settings))
+    if not any(cell.countable for cell in first.cells):
+        raise InvalidParametersError(f"--size {size}: no cell lies clear of the edges; {_LEAST_SIZE} is enough")
+    return settings
+
+
+def compare(traces: Sequence[pd.DataFrame], truth: Truth) -> Comparison:
+    """Hold the traces of each FOV against its truth."""
+    n_found, n_spurious, errors = 0, 0, [np.empty(0)]
+    for table, fov in zip(traces, truth.fovs, strict=True):
+        matches = match(table, fov, truth.settings.n_frames)
+        n_found += len(matches)
+        n_spurious += table["cell"].nunique() - len(matches)
+        for cell, trace in matches:
+            for channel, expected in enumerate(cell.intensities, start=1):
+                measured = trace[column_name("intensity_total", channel)].to_numpy()
+                errors.append(np.abs(measured - expected) / expected.max())
+    all_errors = np.concatenate(errors)
+    return Comparison(
+        n_cells=sum(cell.countable for fov in truth.fovs for cell in fov.cells),
+        n_found=n_found,
+        n_spurious=n_spurious,
+        median_error=float(np.median(all_errors)) if all_errors.size else np.nan,
+        max_error=float(all_errors.max(initial=0)),
+    )
+
+
+def match(table: pd.DataFrame, truth: FovTruth, n_frames: int) -> list[tuple[CellTruth, pd.DataFrame]]:
+    """Pair each countable cell with the one trace that stays within its outline in all frames, where there is one."""
+    complete = [trace for _, trace in table.groupby("cell") if len(trace) == n_frames]
+    positions = [trace[["position_y", "position_x"]].to_numpy() for trace in complete]
+    pairs = []
+    for cell in truth.cells:
+        radius = min(cell.radius_y, cell.radius_x)
+        inside = [np.linalg.norm(position - cell.centres, axis=1).max() < radius for position in positions]
+        if cell.countable and sum(inside) == 1:
+            pairs.append((cell, complete[inside.index(True)]))
+    return pairs
+
+
+def _find_demo(folder: Path, settings: SimulationSettings) -> Truth | None:
+    """Truth of the demo that is there with these settings; None where it has to be made.
+
+    Raises
+    ------
+    OutputConflictError
+        Where the folder holds files under the demo's names that no demo has left.
+    """
+    recording, truth_file = folder / RECORDING, folder / TRUTH
+    with told("use", folder):
+        present = [name for name in (RECORDING, TRUTH, RESULTS, PICTURE) if (folder / name).exists()]
+    if not present:
+        return None
+    try:
+        truth = Truth.from_json(truth_file)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise OutputConflictError(
+            f"{folder} holds {', '.join(present)}, but no {TRUTH} of a demo, so it is not the demo's to change; "
+            "choose another folder with --output-dir"
+        ) from error
+    try:
+        with open_recording(recording) as opened:
+            sizes = opened.metadata.sizes
+    except PyamaError:
+        return None
+    # A demo that was interrupted may have left the recording of one and the truth of another.
+    return truth if truth.settings == settings and sizes == _sizes(settings) else None
+
+
+def _make_recording(folder: Path, settings: SimulationSettings, meter: Meter) -> Truth:
+    """Write recording and truth; clear away the results of an earlier demo."""
+    ensure_folder(folder)
+    _refuse_full_disk(folder, settings)
+    meter.begin("Simulating", "images")
+    recording, truth_file = folder / f".{RECORDING}.tmp", folder / f".{TRUTH}.tmp"
+    with told("write", folder / RECORDING):
+        truth = simulate(settings, recording, meter.update)
+        truth.to_json(truth_file)
+        for directory in _results_of_a_demo(folder / RESULTS):
+            shutil.rmtree(directory)
+        # The truth first: it is by this file that the next demo knows the folder as its own.
+        truth_file.replace(folder / TRUTH)
+        recording.replace(folder / RECORDING)
+    return truth
+
+
+def _results_of_a_demo(results: Path) -> list[Path]:
+    """FOVs that were made from a demo's recording, but for those that a person has inspected."""
+
+    def of_a_demo(manifest: Manifest | None, directory: Path) -> bool:
+        if manifest is None or manifest.input.name != RECORDING:
+            return False
+        return not (directory / manifest.layout.inspected).exists()
+
+    return [path for path in fov_directories(results).values() if of_a_demo(read_manifest(path), path)]
+
+
+def _sizes(settings: SimulationSettings) -> dict[str, int]:
+    """Length of each axis of the recording."""
+    return {
+        "P": settings.n_fovs, "T": settings.n_frames, "Z": 1, "C": len(settings.channels),
+        "Y": settings.height, "X": settings.width,
+    }  # fmt: skip
+
+
+def _refuse_full_disk(folder: Path, settings: SimulationSettings) -> None:
+    """Say beforehand where there is no room for the recording and its results."""
+    n_pixels = settings.n_fovs * settings.n_frames * settings.height * settings.width
+    needed = n_pixels * (_BYTES_OF_PHASE + settings.n_fluorescence * _BYTES_OF_FLUORESCENCE)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OutputError(
+            f"{folder}: the demo needs {readable_size(needed)}, {readable_size(free)} are free; "
+            "choose another folder with --output-dir, or fewer --fovs or --frames"
+        )

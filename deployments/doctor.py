@@ -1,0 +1,109 @@
+"""Checks of the installation, and of the files of an output folder: `pyama doctor`."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+import numpy as np
+
+from tasks.errors import OutputError
+from tasks.output import fov_directories, verify
+from tasks.output.manifest import package_versions
+
+_ANSWER_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    good: bool
+    text: str
+
+    def __str__(self) -> str:
+        return f"{'ok     ' if self.good else 'PROBLEM'} {self.text}"
+
+
+def examine() -> list[Finding]:
+    """Look at versions, processors, kernels, Dask and Prefect."""
+    return [_versions(), *(_checked(check) for check in (_processors, _kernels, _dask, _prefect))]
+
+
+def verify_folder(output_dir: Path) -> list[Finding]:
+    """Read all files of an output folder again and hold them to their checksums.
+
+    Raises
+    ------
+    OutputError
+        Where there is no FOV in the folder.
+    """
+    directories = fov_directories(output_dir)
+    if not directories:
+        raise OutputError(f"{output_dir} holds no FOV directories; give the output folder of a run")
+    findings = []
+    for directory in directories.values():
+        problems = verify(directory)
+        findings += [Finding(False, problem) for problem in problems] or [Finding(True, str(directory))]
+    return findings
+
+
+def _checked(check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(True, check())
+    except Exception as error:  # any failure of a check is what is looked for
+        return Finding(False, f"{check.__name__.strip('_')}: {error}")
+
+
+def _versions() -> Finding:
+    versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
+    return Finding(True, f"versions: {versions}; {platform.platform()}")
+
+
+def _processors() -> str:
+    from flows.task_runner import usable_cpus
+
+    return f"processors: {usable_cpus()} usable"
+
+
+def _kernels() -> str:
+    """Compile the kernels, or load them where they were compiled before, and measure a small image."""
+    from tasks.configuration import Channels, FluorescenceChannel, PhaseChannel, ScienceParameters
+    from tasks.frames import measure_frame
+
+    channels = Channels(phase=PhaseChannel(channel=0), fluorescence=[FluorescenceChannel(channel=1)])
+    images = np.random.default_rng(0).integers(0, 100, (2, 64, 64), dtype=np.uint16)
+    start = monotonic()
+    measure_frame(images, channels, ScienceParameters())
+    return f"kernels: compiled and run in {monotonic() - start:.1f} s"
+
+
+def _dask() -> str:
+    import distributed
+
+    from flows.task_runner import ClusterSettings, count_threads
+
+    settings = ClusterSettings.from_environment()
+    if settings.address:
+        with distributed.Client(settings.address, timeout=_ANSWER_TIMEOUT_S) as client:
+            return f"Dask: scheduler at {settings.address} answers, {count_threads(client)} threads"
+    if settings.cluster_class:
+        return f"Dask: each run starts a {settings.cluster_class} with {settings.cluster_kwargs}"
+    return "Dask: each run has threads of its own (no PYAMA_DASK_ settings)"
+
+
+def _prefect() -> str:
+    import httpx
+    from prefect.settings import get_current_settings
+
+    url = get_current_settings().api.url
+    if not url:
+        return "Prefect: no API is configured, each run starts the embedded server"
+    try:
+        httpx.get(f"{url}/health", timeout=_ANSWER_TIMEOUT_S).raise_for_status()
+    except httpx.HTTPError as error:
+        raise RuntimeError(
+            f"the API at {url} does not answer ({error}); start it, or unset PREFECT_API_URL to use the embedded server"
+        ) from error
+    return f"Prefect: the API at {url} answers"

@@ -1,0 +1,163 @@
+"""The demo finds what it has simulated, can be repeated, and touches nothing that is not its own."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+from deployments.demo import Comparison, compare
+from deployments.picture import read_traces
+from tasks.simulation import Truth
+from tests.output_worker import content
+from tests.program import mistake, run_pyama
+
+SIZE = ("--fovs", "2", "--frames", "4", "--size", "400")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo") / "output"
+
+
+@pytest.fixture(scope="module")
+def demo(folder: Path, prefect_api: str) -> CompletedProcess[str]:
+    return run_pyama("demo", "--output-dir", folder, *SIZE)
+
+
+@pytest.fixture(scope="module")
+def truth(demo: CompletedProcess[str], folder: Path) -> Truth:
+    return Truth.from_json(folder / "truth.json")
+
+
+@pytest.fixture(scope="module")
+def traces(demo: CompletedProcess[str], folder: Path) -> list[pd.DataFrame]:
+    return [read_traces(folder / "results" / f"fov_{fov:03d}") for fov in range(2)]
+
+
+def test_truth_is_found(demo: CompletedProcess[str], truth: Truth) -> None:
+    assert demo.returncode == 0, demo.stderr
+    n_cells = sum(cell.countable for fov in truth.fovs for cell in fov.cells)
+    assert f"{n_cells} of {n_cells}" in demo.stdout
+    assert "The truth was found." in demo.stdout
+
+
+def test_recording_truth_results_and_one_picture_are_left(demo: CompletedProcess[str], folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == {"demo.nd2", "truth.json", "results", "demo.png"}
+    assert {path.name for path in (folder / "results").glob("fov_*")} == {"fov_000", "fov_001"}
+
+
+def test_picture_is_a_landscape_with_color(demo: CompletedProcess[str], folder: Path) -> None:
+    height, width, _ = imread(folder / "demo.png").shape
+    assert width > height > 600
+    assert imread(folder / "demo.png")[..., :3].std(axis=2).max() > 0.3
+
+
+def test_demo_can_be_repeated_and_then_replaced(
+    demo: CompletedProcess[str], folder: Path, traces: list[pd.DataFrame], truth: Truth
+) -> None:
+    (folder / "notes.txt").write_text("mine")
+    kept = [folder / "demo.nd2", folder / "truth.json", *(folder / "results").glob("fov_*")]
+    before = [(path.stat().st_ino, path.stat().st_mtime_ns) for path in kept]
+    second = run_pyama("demo", "--output-dir", folder, *SIZE)
+    assert second.returncode == 0, second.stderr
+    assert [(path.stat().st_ino, path.stat().st_mtime_ns) for path in kept] == before
+    assert "FOVs: 2 (2 finished before)" in second.stdout
+
+    third = run_pyama("demo", "--output-dir", folder, "--fovs", "1", "--frames", "3", "--size", "400")
+    assert third.returncode == 0, third.stderr
+    assert [path.name for path in (folder / "results").glob("fov_*")] == ["fov_000"]
+    assert json.loads((folder / "truth.json").read_text())["settings"]["n_frames"] == 3
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def rows_of_first_cell(table: pd.DataFrame) -> pd.Index:
+    index: pd.Index = table.index[table["cell"] == table["cell"].iloc[0]]
+    return index
+
+
+def without_a_cell(table: pd.DataFrame) -> pd.DataFrame:
+    return table.drop(rows_of_first_cell(table))
+
+
+def with_a_cell_too_many(table: pd.DataFrame) -> pd.DataFrame:
+    extra = table.loc[rows_of_first_cell(table)].assign(cell=999, position_x=1.0)
+    return pd.concat([table, extra])
+
+
+def with_a_gap(table: pd.DataFrame) -> pd.DataFrame:
+    return table.drop(rows_of_first_cell(table)[2:3])
+
+
+def too_bright(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(intensity_total_ch_1=1.5 * table["intensity_total_ch_1"], intensity_total_ch_2=0.0)
+
+
+def compared(change: Callable[[pd.DataFrame], pd.DataFrame], traces: list[pd.DataFrame], truth: Truth) -> Comparison:
+    return compare([change(traces[0]), *traces[1:]], truth)
+
+
+def test_comparison_passes_where_all_is_found(traces: list[pd.DataFrame], truth: Truth) -> None:
+    comparison = compare(traces, truth)
+    assert comparison.passed
+    assert comparison.n_found == comparison.n_cells > 4
+    assert comparison.median_error < 0.01
+    assert comparison.median_error < comparison.max_error < 0.05
+
+
+@pytest.mark.parametrize(
+    ("change", "n_missing", "n_spurious"), [(without_a_cell, 1, 0), (with_a_cell_too_many, 0, 1), (with_a_gap, 1, 1)]
+)
+def test_comparison_fails_where_cells_differ(
+    change: Callable[[pd.DataFrame], pd.DataFrame],
+    n_missing: int,
+    n_spurious: int,
+    traces: list[pd.DataFrame],
+    truth: Truth,
+) -> None:
+    comparison = compared(change, traces, truth)
+    assert (comparison.n_cells - comparison.n_found, comparison.n_spurious) == (n_missing, n_spurious)
+    assert not comparison.passed
+
+
+def test_comparison_fails_where_intensities_differ(traces: list[pd.DataFrame], truth: Truth) -> None:
+    comparison = compare([too_bright(table) for table in traces], truth)
+    assert comparison.n_found == comparison.n_cells
+    assert comparison.median_error > 0.05
+    assert not comparison.passed
+
+
+def test_comparison_fails_where_nothing_is_found(traces: list[pd.DataFrame], truth: Truth) -> None:
+    comparison = compare([table.iloc[:0] for table in traces], truth)
+    assert comparison.n_found == 0
+    assert not comparison.passed
+
+
+@pytest.mark.parametrize("name", ["demo.nd2", "results", "demo.png"])
+def test_folder_with_files_of_others_is_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "precious").write_text("mine")
+    said = mistake(capsys, "demo", "-o", tmp_path, *SIZE)
+    assert f"holds {name}, but no truth.json of a demo" in said
+    assert content(tmp_path / name) == {"precious": b"mine"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--fovs", "0"], "n_fovs must be a whole number from 1 up, not 0"),
+        (["--frames", "1"], "--frames 1: at least 2 are needed"),
+        (["--frames", "few"], "Invalid value for '--frames': 'few' is not a whole number"),
+        (["--size", "200"], "--size 200: no cell lies clear of the edges; 400 is enough"),
+        (["--workers", "999"], "parameters.n_workers: allowed are 1 to 256 (got 999)"),
+        (["--fovs", "90", "--frames", "10000000"], "choose another folder with --output-dir, or fewer --fovs"),
+    ],
+)
+def test_mistake_is_told_in_one_line(
+    options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said in mistake(capsys, "demo", "-o", tmp_path / "demo", *options)
+    assert not list(tmp_path.glob("demo/*.nd2"))
