@@ -1,6 +1,6 @@
 """The FOVs of a run: one Prefect task run for each, a bounded number at a time, on a Dask cluster."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -11,9 +11,11 @@ import distributed
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.states import Cancelled
 from prefect_dask.task_runners import DaskTaskRunner
 
 from flows.progress import ProgressArtifact, RunProgress, event_topic, hearing_tasks, tell_run
+from flows.stopping import AbandonedError, Deadline, call_off, refuse_if_abandoned
 from flows.task_runner import connect, count_threads
 from tasks.errors import PyamaError
 from tasks.fov import Helpers
@@ -51,17 +53,22 @@ class FovOutcome:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def compute_fov(job: FovJob, fov: int, n_frames: int, topic: str, n_helpers: int) -> FovReport:
-    """Compute one FOV, telling the run and the Prefect UI of its frames."""
+def compute_fov(job: FovJob, fov: int, n_frames: int, topic: str, n_helpers: int) -> FovReport | State[Any]:
+    """Compute one FOV, telling the run and the Prefect UI of its frames; stop as soon as nobody wants it."""
     artifact = ProgressArtifact(f"FOV {fov}")
     tell = tell_run(topic, fov)
 
     def on_frame(n_done: int) -> None:
+        refuse_if_abandoned()
         tell(n_done)
         artifact.show(100.0 * n_done / n_frames, f"{n_done} of {n_frames} frames", final=n_done == n_frames)
 
-    with dask_helpers(n_helpers) as helpers:
-        return job.run(fov, on_frame, helpers)
+    try:
+        refuse_if_abandoned()
+        with dask_helpers(n_helpers) as helpers:
+            return job.run(fov, on_frame, helpers)
+    except AbandonedError as error:
+        return Cancelled(message=str(error))
 
 
 @contextmanager
@@ -72,13 +79,21 @@ def dask_helpers(n_workers: int) -> Iterator[Helpers | None]:
         return
     # Within the block this task does not count as one that keeps a worker busy.
     with distributed.worker_client() as client:
-        yield Helpers(client.get_executor(pure=False), n_workers)
+        yield Helpers(client.get_executor(pure=False), n_workers, refuse_if_abandoned)
 
 
 def compute_fovs(
-    runner: DaskTaskRunner, job: FovJob, fovs: list[int], run_id: str, progress: RunProgress, batch_size: int | None
-) -> Iterator[FovOutcome]:
+    runner: DaskTaskRunner,
+    job: FovJob,
+    fovs: list[int],
+    run_id: str,
+    progress: RunProgress,
+    batch_size: int | None,
+    deadline: Deadline,
+) -> Generator[FovOutcome, None, None]:
     """Compute FOVs and give back each as it ends; a failing one does not stop the others.
+
+    Closing the generator, or an exception in it, stops those that are being computed.
 
     Parameters
     ----------
@@ -86,6 +101,11 @@ def compute_fovs(
         A started task runner.
     batch_size
         Most FOVs in flight; by default as many as the cluster has threads.
+
+    Raises
+    ------
+    JobTimeoutError
+        Where the deadline passes.
     """
     client = connect(runner)
     n_threads = count_threads(client)
@@ -101,18 +121,22 @@ def compute_fovs(
     waiting = iter(fovs)
     running: dict[distributed.Future[Any], int] = {}
     ended: SimpleQueue[distributed.Future[Any]] = SimpleQueue()
-    with hearing_tasks(client, topic, progress):
-        while True:
-            for fov in islice(waiting, most - len(running)):
-                future = runner.submit(compute_fov, parameters={**parameters, "fov": fov}).wrapped_future
-                running[future] = fov
-                future.add_done_callback(ended.put)
-            if not running:
-                return
-            with suppress(Empty):
-                future = ended.get(timeout=_LOOK_INTERVAL_S)
-                yield judge(job, running.pop(future), future)
-            progress.show()
+    try:
+        with hearing_tasks(client, topic, progress):
+            while True:
+                for fov in islice(waiting, most - len(running)):
+                    future = runner.submit(compute_fov, parameters={**parameters, "fov": fov}).wrapped_future
+                    running[future] = fov
+                    future.add_done_callback(ended.put)
+                if not running:
+                    return
+                deadline.check()
+                with suppress(Empty):
+                    future = ended.get(timeout=_LOOK_INTERVAL_S)
+                    yield judge(job, running.pop(future), future)
+                progress.show()
+    finally:
+        call_off(client, list(running))
 
 
 def judge(job: FovJob, fov: int, future: distributed.Future[Any]) -> FovOutcome:

@@ -1,6 +1,7 @@
 """The flow that processes an acquisition: one Prefect task run for each FOV, on Dask."""
 
 from collections.abc import Collection
+from contextlib import closing
 from logging import Logger, LoggerAdapter
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from prefect.states import Completed, Failed
 
 from flows.fovs import FovOutcome, compute_fovs
 from flows.progress import ProgressArtifact, RunProgress
+from flows.stopping import Deadline
 from flows.task_runner import make_task_runner
 from tasks.acquisition import RecordingMetadata, open_recording
 from tasks.configuration import Channels, Parameters, WorkflowRequest, check_channels
 from tasks.errors import PyamaError
 from tasks.fov_job import FovJob
-from tasks.output import OutputLock, Provenance, ensure_folder, prepare_folder, write_index
+from tasks.output import OutputLock, Provenance, ensure_folder, prepare_folder, remove_leftovers, write_index
 
 RunLogger = Logger | LoggerAdapter[Any]
 
@@ -57,6 +59,7 @@ def process_acquisition(
     """
     logger = get_run_logger()
     try:
+        deadline = Deadline.of_this_run()
         request = WorkflowRequest.parse(
             microscopy_path=microscopy_path, output_dir=output_dir, channels=channels, parameters=parameters or {}
         )
@@ -65,8 +68,9 @@ def process_acquisition(
         with OutputLock(job.output_dir, str(flow_run.id)):
             finished = prepare_folder(job.output_dir, job.provenance, request, fovs)
             try:
-                outcomes = _compute(job, fovs, finished, metadata, request.parameters, logger)
+                outcomes = _compute(job, fovs, finished, metadata, request.parameters, deadline, logger)
             finally:
+                remove_leftovers(job.output_dir)  # of attempts whose worker died
                 write_index(job.output_dir, job.provenance)
     except PyamaError as error:
         return Failed(message=str(error))
@@ -100,6 +104,7 @@ def _compute(
     finished: Collection[int],
     metadata: RecordingMetadata,
     parameters: Parameters,
+    deadline: Deadline,
     logger: RunLogger,
 ) -> list[FovOutcome]:
     """Compute the FOVs that are not finished; a failing one does not stop the others."""
@@ -114,8 +119,11 @@ def _compute(
         outcomes[fov] = FovOutcome(fov, job.finished(fov), None)
     missing = [fov for fov in fovs if fov not in outcomes]
     if missing:
-        with make_task_runner(parameters.n_workers, logger) as runner:
-            for outcome in compute_fovs(runner, job, missing, run_id, progress, parameters.batch_size):
+        with (
+            make_task_runner(parameters.n_workers, logger) as runner,
+            closing(compute_fovs(runner, job, missing, run_id, progress, parameters.batch_size, deadline)) as computed,
+        ):
+            for outcome in computed:
                 outcomes[outcome.fov] = outcome
                 if outcome.error is None:
                     progress.fov_finished(outcome.fov)

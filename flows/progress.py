@@ -1,6 +1,7 @@
 """How far a run is: frames done, told by the tasks as they go, shown in the Prefect UI and to whoever listens."""
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -10,9 +11,14 @@ from typing import Any, cast
 from uuid import UUID
 
 import distributed
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.artifacts import create_progress_artifact
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from tasks.fov import FrameListener
+
+_logger = logging.getLogger(__name__)
 
 _ARTIFACT_INTERVAL_S = 0.5
 _EVENT_INTERVAL_S = 0.2
@@ -32,6 +38,10 @@ class Progress:
     def percentage(self) -> float:
         """Share of all frames that is done."""
         return 100.0 * self.frames_done / self.n_frames if self.n_frames else 100.0
+
+    def as_counts(self) -> dict[str, int]:
+        """What the API tells of a job's progress, beside the percentage."""
+        return {"done": self.fovs_done, "total": self.n_fovs}
 
     def __str__(self) -> str:
         return f"{self.fovs_done} of {self.n_fovs} FOVs finished, {self.frames_done} of {self.n_frames} frames"
@@ -75,7 +85,8 @@ class Throttle:
 class ProgressArtifact:
     """A progress bar in the Prefect UI, which never goes back.
 
-    It appears when there is something to show and then moves at most twice a second.
+    It appears when there is something to show and then moves at most twice a second. One with a key goes on where a
+    previous attempt of the run left it. Beside the bar, `counts` are kept for programs: the artifact's metadata.
     """
 
     def __init__(self, title: str, key: str | None = None) -> None:
@@ -85,16 +96,33 @@ class ProgressArtifact:
         self._shown = 0.0
         self._throttle = Throttle(_ARTIFACT_INTERVAL_S)
 
-    def show(self, percentage: float, text: str, *, final: bool = False) -> None:
+    def show(
+        self, percentage: float, text: str, counts: Mapping[str, int] | None = None, *, final: bool = False
+    ) -> None:
         """Move the bar; the last position is always shown."""
         if not (final or self._throttle.passes()):
             return
-        self._shown = max(self._shown, percentage)
-        description = f"{self._title}: {text}"
-        if self._id is None:
-            self._id = cast(UUID, create_progress_artifact(self._shown, key=self._key, description=description))
-        else:
-            update_progress_artifact(self._id, progress=self._shown, description=description)
+        try:
+            with get_client(sync_client=True) as client:
+                self._id = self._id or self._find(client) or cast(UUID, create_progress_artifact(0.0, key=self._key))
+                self._shown = max(self._shown, percentage)
+                update = ArtifactUpdate(
+                    data=self._shown,
+                    description=f"{self._title}: {text}",
+                    metadata_={name: str(count) for name, count in (counts or {}).items()},
+                )
+                client.update_artifact(self._id, update)
+        except Exception as error:  # whatever ails the Prefect API: a bar that stands still is not worth a FOV
+            _logger.warning("The progress of %s could not be shown: %s", self._title, error)
+
+    def _find(self, client: SyncPrefectClient) -> UUID | None:
+        """Look for the bar of a previous attempt, to go on from its mark."""
+        if self._key is None:
+            return None
+        found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[self._key])), limit=1)
+        for artifact in found:
+            self._shown = float(artifact.data) if isinstance(artifact.data, int | float) else 0.0
+        return found[0].id if found else None
 
 
 @dataclass
@@ -132,7 +160,7 @@ class RunProgress:
     def show(self, *, final: bool = False) -> None:
         """Bring the progress bar of the Prefect UI up to date."""
         progress = self.now()
-        self.artifact.show(progress.percentage, str(progress), final=final)
+        self.artifact.show(progress.percentage, str(progress), progress.as_counts(), final=final)
 
     def _tell(self) -> None:
         if self.listener is not None:

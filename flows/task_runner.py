@@ -12,7 +12,7 @@ from typing import Any, Self
 import distributed
 from prefect_dask.task_runners import DaskTaskRunner
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from tasks.configuration import describe
 from tasks.errors import ClusterError, InvalidParametersError
@@ -42,6 +42,10 @@ class ClusterSettings(BaseSettings):
             settings = cls()
         except ValidationError as error:
             raise InvalidParametersError(f"PYAMA_DASK_ settings: {describe(error)}") from error
+        except SettingsError as error:  # of all settings, only this one is parsed
+            raise InvalidParametersError(
+                'PYAMA_DASK_CLUSTER_KWARGS must be a JSON object, e.g. {"n_workers": 2}'
+            ) from error
         if settings.address and settings.cluster_class:
             raise InvalidParametersError(
                 "PYAMA_DASK_ADDRESS and PYAMA_DASK_CLUSTER_CLASS exclude each other; unset one"
@@ -59,6 +63,13 @@ def make_task_runner(n_workers: int | None, logger: logging.Logger | logging.Log
         names has its own workers.
     logger
         Told where `n_workers` is ignored.
+
+    Raises
+    ------
+    InvalidParametersError
+        Where the settings contradict each other or make no sense.
+    ClusterError
+        Where there is no such cluster class.
     """
     settings = ClusterSettings.from_environment()
     if settings.address or settings.cluster_class:
@@ -66,7 +77,12 @@ def make_task_runner(n_workers: int | None, logger: logging.Logger | logging.Log
             logger.info("n_workers = %d is ignored: the Dask cluster of the settings has its own workers", n_workers)
         if settings.address:
             return DaskTaskRunner(address=settings.address)
-        return DaskTaskRunner(cluster_class=settings.cluster_class, cluster_kwargs=settings.cluster_kwargs)
+        try:
+            return DaskTaskRunner(cluster_class=settings.cluster_class, cluster_kwargs=settings.cluster_kwargs)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ClusterError(
+                f"cannot find the cluster class {settings.cluster_class}: {error}; check PYAMA_DASK_CLUSTER_CLASS"
+            ) from error
     return DaskTaskRunner(
         cluster_class=distributed.LocalCluster,
         cluster_kwargs={

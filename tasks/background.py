@@ -197,25 +197,30 @@ def _medians_by_counting(
     n_rows, n_columns = row_edges.size - 1, column_edges.size - 1
     medians = np.empty((n_rows - 1, n_columns - 1))
     # Counts of each value, and of each 256 values, in the blocks of the present row and the one before. A block has
-    # at most 129 x 129 pixels, which uint16 counts hold.
+    # at most 129 x 129 pixels, which uint16 counts hold. Smallest and largest value of each block, and its pixels.
     counts = np.zeros((2, n_columns, 1 << 16), np.uint16)
     groups = np.zeros((2, n_columns, 1 << 8), np.int32)
+    lowest, highest = np.zeros((2, n_columns), np.int64), np.zeros((2, n_columns), np.int64)
     n_pixels = np.zeros((2, n_columns), np.int64)
     for i in range(n_rows):
         side = i & 1
         for j in range(n_columns):
-            _clear(counts, groups, side, j)
-            n_pixels[side, j] = 0
+            _clear(counts, groups, side, j, lowest[side, j] >> 8, highest[side, j] >> 8)
+            n_pixels[side, j], lowest[side, j], highest[side, j] = 0, 1 << 16, -1
         for y in range(row_edges[i], row_edges[i + 1]):
             for run in range(first_of_row[y], first_of_row[y + 1]):
                 start, stop = runs.start[run], runs.stop[run]
                 for j in range(n_columns):
                     first, last = max(start, column_edges[j]), min(stop, column_edges[j + 1])
+                    low, high = lowest[side, j], highest[side, j]
                     for x in range(first, last):
-                        value = image[y, x]
+                        value = np.int64(image[y, x])
                         counts[side, j, value] += 1
-                        groups[side, j, value >> 8] += 1
+                        low, high = min(low, value), max(high, value)
+                    lowest[side, j], highest[side, j] = low, high
                     n_pixels[side, j] += max(last - first, 0)
+        for j in range(n_columns):
+            _count_groups(counts, groups, side, j, lowest[side, j] >> 8, highest[side, j] >> 8)
         if i == 0:
             continue
         for j in range(n_columns - 1):
@@ -230,12 +235,23 @@ def _medians_by_counting(
 
 
 @kernel
-def _clear(counts: NDArray[np.uint16], groups: NDArray[np.int32], side: int, j: int) -> None:
-    for group in range(groups.shape[2]):
-        if groups[side, j, group]:
-            for value in range(group << 8, (group + 1) << 8):
-                counts[side, j, value] = 0
-            groups[side, j, group] = 0
+def _clear(counts: NDArray[np.uint16], groups: NDArray[np.int32], side: int, j: int, first: int, last: int) -> None:
+    """Forget the values of a block, which lie in the groups from first to last."""
+    for group in range(first, last + 1):
+        for value in range(group << 8, (group + 1) << 8):
+            counts[side, j, value] = 0
+        groups[side, j, group] = 0
+
+
+@kernel
+def _count_groups(
+    counts: NDArray[np.uint16], groups: NDArray[np.int32], side: int, j: int, first: int, last: int
+) -> None:
+    for group in range(first, last + 1):
+        n = 0
+        for value in range(group << 8, (group + 1) << 8):
+            n += counts[side, j, value]
+        groups[side, j, group] = n
 
 
 @kernel

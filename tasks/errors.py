@@ -42,3 +42,7 @@ class OutputBusyError(OutputError):
 
 class ClusterError(PyamaError):
     """The Dask cluster that is to compute cannot be started or reached."""
+
+
+class JobTimeoutError(PyamaError):
+    """A job took longer than PYAMA_JOB_TIMEOUT allows."""

@@ -38,6 +38,8 @@ class Helpers:
 
     executor: Executor
     n_workers: int
+    on_frame: Callable[[], None] | None = None
+    """Called by them with each frame; whatever it raises ends their work."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ def _in_order(work: FrameWork, recording: Recording, helpers: Helpers | None) ->
     try:
         while True:
             for chunk in islice(chunks, 2 * helpers.n_workers - len(running)):
-                running.append(helpers.executor.submit(work.do_chunk, recording.metadata.path, chunk))
+                running.append(helpers.executor.submit(work.do_chunk, recording.metadata.path, chunk, helpers.on_frame))
             if not running:
                 return
             yield from running.popleft().result()

@@ -4,7 +4,7 @@ Frames do not depend on each other here, so they can be worked on in any order a
 storage; `tasks.fov` puts them together.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,10 +79,15 @@ class FrameWork:
                 checksums=self._write(t, images, frame),
             )
 
-    def do_chunk(self, path: Path, frames: range) -> list[FrameResult]:
+    def do_chunk(self, path: Path, frames: range, on_frame: Callable[[], None] | None = None) -> list[FrameResult]:
         """Open the recording for some frames only; for a process that does not have it open."""
+        results = []
         with open_recording(path, self.configuration.parameters.z_plane) as recording:
-            return list(self.do(recording, frames))
+            for result in self.do(recording, frames):
+                results.append(result)
+                if on_frame is not None:
+                    on_frame()
+        return results
 
     def _write(self, t: int, images: NDArray[Any], frame: MeasuredFrame) -> dict[str, int]:
         checksums = {}

@@ -29,8 +29,8 @@ MORPHOLOGY_RADIUS = 9
 
 _MOST_COUNTS = 1e18
 """Squares of larger values overflow float32."""
-_CELL_BITS = 14
-"""The histogram is first counted in this many leading bits of the variance's floating-point representation."""
+_CELL_BITS = 12
+"""Leading bits of a variance by which its bin is looked up: cells far narrower than bins, in a small table."""
 _LOG_BITS = 10
 _STEP = 2.0**-23
 """Distance of neighbouring float32 numbers in [1, 2)."""
@@ -91,13 +91,14 @@ def foreground_variance(variance: NDArray[Any]) -> float:
         (H, W) float32 or float64, positive.
     """
     bits = _bits(variance)
-    low, high = (float(limit) for limit in np.array(_extremes(bits), bits.dtype).view(variance.dtype))
-    first, last = _log_std(low), _log_std(high)
+    extremes = np.array(_extremes(bits), bits.dtype)
+    first, last = _log_std(extremes.view(variance.dtype))
     if first == last:
         return np.inf
     dtype = variance.dtype
     edges = np.linspace(first, last, N_BINS + 1)
-    fullest = _fullest_bin(variance, low, high, _smallest_above(edges[1:-1], dtype, inclusive=True))
+    bounds = _smallest_above(edges[1:-1], dtype, inclusive=True)
+    fullest = _fullest_bin(bits, int(extremes[0]), int(extremes[1]), _bits(bounds))
     mode = (edges[fullest] + edges[fullest + 1]) / 2
     below_mode = _smallest_above(np.array([mode]), dtype)
     if dtype == np.float32:
@@ -143,26 +144,21 @@ def _bits(variance: NDArray[Any]) -> NDArray[Any]:
     return variance.view(np.int32 if variance.dtype == np.float32 else np.int64)
 
 
-def _fullest_bin(variance: NDArray[Any], low: float, high: float, bounds: NDArray[Any]) -> int:
+def _fullest_bin(bits: NDArray[Any], low: int, high: int, bounds: NDArray[Any]) -> int:
     """Index of the histogram's fullest bin, the lowest of equally full ones.
 
-    Pixels are counted in cells, which share the leading bits of their variance and are far narrower than a bin. Only
-    the cells that a bound between bins falls into leave the counts open, and only where it matters are they counted
-    exactly.
+    Parameters
+    ----------
+    bits
+        (H, W) variances by their bits; `low` and `high` are the smallest and the largest.
+    bounds
+        (N_BINS - 1) bits of the smallest variance of each bin but the first.
     """
-    origin, top, *bound_bits = (int(bits) for bits in _bits(np.array([low, high, *bounds], variance.dtype)))
-    shift = max((top - origin).bit_length() - _CELL_BITS, 0)
-    counts = _count_cells(_bits(variance), origin, shift, ((top - origin) >> shift) + 1)
-    before = np.append(0, np.cumsum(counts))
-    cells = (np.array(bound_bits) - origin) >> shift
-    # How many pixels are below each bound is open by the pixels of its cell; a bin lies between two bounds.
-    low_count, high_count = before[cells], before[cells + 1]
-    fewest = np.append(low_count, variance.size) - np.append(0, high_count)
-    most = np.append(high_count, variance.size) - np.append(0, low_count)
-    if np.count_nonzero(most >= fewest.max()) == 1:
-        return int(np.argmax(most))
-    below = low_count + _count_below(variance, _bits(variance), bounds, cells, origin, shift)
-    return int(np.argmax(np.diff(below, prepend=0, append=variance.size)))
+    # The leading bits of a variance give its bin, or one of the bins before it where a bound cuts that cell.
+    shift = max((high - low).bit_length() - _CELL_BITS, 0)
+    cells = low + (np.arange(((high - low) >> shift) + 1) << shift)
+    first_bin = np.searchsorted(bounds, cells, side="right").astype(np.uint8)
+    return int(np.argmax(_count_bins(bits, low, shift, first_bin, np.append(bounds, high + 1))))
 
 
 @kernel
@@ -224,45 +220,17 @@ def _extremes(values: NDArray[Any]) -> tuple[Any, Any]:
 
 
 @kernel
-def _count_cells(bits: NDArray[Any], origin: int, shift: int, n_cells: int) -> NDArray[np.int32]:
-    # Neighbouring pixels are alike: two sets of counters spare them waiting for each other.
-    even, odd = np.zeros(n_cells, np.int32), np.zeros(n_cells, np.int32)
-    for row in bits:
-        for x in range(0, row.size - 1, 2):
-            even[(row[x] - origin) >> shift] += 1
-            odd[(row[x + 1] - origin) >> shift] += 1
-        if row.size & 1:
-            even[(row[-1] - origin) >> shift] += 1
-    for cell in range(n_cells):
-        even[cell] += odd[cell]
-    return even
-
-
-@kernel
-def _count_below(
-    variance: NDArray[Any],
-    bits: NDArray[Any],
-    bounds: NDArray[Any],
-    cells: NDArray[np.int64],
-    origin: int,
-    shift: int,
+def _count_bins(
+    bits: NDArray[Any], low: int, shift: int, first_bin: NDArray[np.uint8], bounds: NDArray[Any]
 ) -> NDArray[np.int64]:
-    """For each bound, the pixels of its own cell that are below it."""
-    first_bound = np.empty(cells[-1] + 1, np.int16)
-    for cell in range(first_bound.size):
-        first_bound[cell] = -1
-    for i in range(cells.size - 1, -1, -1):
-        first_bound[cells[i]] = i
-    below = np.zeros(cells.size, np.int64)
-    for y in range(variance.shape[0]):
-        for x in range(variance.shape[1]):
-            cell = (bits[y, x] - origin) >> shift
-            if cell < first_bound.size and first_bound[cell] >= 0:
-                i = int(first_bound[cell])
-                while i < cells.size and cells[i] == cell:
-                    below[i] += variance[y, x] < bounds[i]
-                    i += 1
-    return below
+    counts = np.zeros(bounds.size, np.int64)
+    for row in bits:
+        for b in row:
+            i = first_bin[(b - low) >> shift]
+            while b >= bounds[i]:
+                i += 1
+            counts[i] += 1
+    return counts
 
 
 @kernel

@@ -1,5 +1,6 @@
 """Set-up of the whole test suite."""
 
+import logging
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from tests.engines import DaskProcesses
+    from tests.stack import RunningStack
 
 # The same examples on every machine and every day; HYPOTHESIS_PROFILE=search looks for new ones.
 settings.register_profile(
@@ -35,3 +37,24 @@ def dask_processes(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -
     with DaskProcesses(tmp_path_factory.mktemp("dask")) as cluster:
         cluster.start_workers("first", "second", n_threads=2)
         yield cluster
+
+
+@pytest.fixture
+def api_log() -> Iterator[list[logging.LogRecord]]:
+    """What the API writes to its log during a test."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    logger = logging.getLogger("pyama.api")
+    logger.addHandler(handler)
+    yield records
+    logger.removeHandler(handler)
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator["RunningStack"]:
+    """The whole one-machine stack, for the test session: Prefect server, workers, API."""
+    from tests.stack import running_stack
+
+    with running_stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running

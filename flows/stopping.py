@@ -1,0 +1,103 @@
+"""How a run stops that is cancelled or takes too long: each frame looks whether its FOV is still wanted.
+
+A thread cannot be ended from outside, and one on another machine does not hear that the run's process is gone. But the
+Dask scheduler takes a task back when the run calls it off or dies, whatever it dies of, and tells the worker at once.
+So the frames ask the worker they are on: that is as good as being told, and costs no message.
+"""
+
+import os
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from time import monotonic, sleep
+from typing import Any, Self
+
+import distributed
+from prefect.context import FlowRunContext
+
+from tasks.errors import InvalidParametersError, JobTimeoutError, PyamaError
+
+TIMEOUT_VARIABLE = "PYAMA_JOB_TIMEOUT"
+
+_WANTED = {"executing", "long-running"}
+_PATIENCE_S = 4.0
+"""Time that tasks are given to notice that they have been called off."""
+_LOOK_INTERVAL_S = 0.05
+
+
+class AbandonedError(PyamaError):
+    """Nobody waits for this work any more."""
+
+
+def refuse_if_abandoned() -> None:
+    """Do nothing, unless the Dask task that calls this has been called off.
+
+    Raises
+    ------
+    AbandonedError
+        Where the scheduler has taken the task back, or the worker is closing.
+    """
+    worker = distributed.get_worker()
+    task = worker.state.tasks.get(worker.get_current_task())
+    if task is None or task.state not in _WANTED or worker.status is not distributed.Status.running:
+        raise AbandonedError("called off, because the run was cancelled or its process is gone")
+
+
+def call_off(client: distributed.Client, futures: Sequence[distributed.Future[Any]]) -> None:
+    """Take tasks back from a cluster, and wait until no worker works on them; not for ever."""
+    if not futures:
+        return
+    client.cancel(futures, force=True)
+    keys = {future.key for future in futures}
+    deadline = monotonic() + _PATIENCE_S
+    while any(client.run(_at_work, keys, on_error="ignore").values()) and monotonic() < deadline:
+        sleep(_LOOK_INTERVAL_S)
+
+
+def _at_work(keys: Collection[Any], dask_worker: distributed.Worker) -> bool:
+    return any(key in keys for key in list(dask_worker.active_threads.values()))
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """When the run has to be over, counted from its first start."""
+
+    at: datetime | None
+    timeout_s: float | None
+
+    @classmethod
+    def of_this_run(cls) -> Self:
+        """Read `PYAMA_JOB_TIMEOUT`; without it there is no deadline.
+
+        Raises
+        ------
+        InvalidParametersError
+            Where the variable is no positive number.
+        """
+        text = os.environ.get(TIMEOUT_VARIABLE, "").strip()
+        if not text:
+            return cls(None, None)
+        timeout_s = -1.0
+        with suppress(ValueError):
+            timeout_s = float(text)
+        if not 0 < timeout_s < float("inf"):
+            raise InvalidParametersError(f"{TIMEOUT_VARIABLE} must be a positive number of seconds (got {text!r})")
+        context = FlowRunContext.get()
+        run = context.flow_run if context is not None else None
+        started = run.start_time if run is not None else None
+        return cls((started or datetime.now(UTC)) + timedelta(seconds=timeout_s), timeout_s)
+
+    def check(self) -> None:
+        """Do nothing before the deadline.
+
+        Raises
+        ------
+        JobTimeoutError
+            Where it has passed.
+        """
+        if self.at is not None and datetime.now(UTC) > self.at:
+            raise JobTimeoutError(
+                f"the job took longer than {self.timeout_s:g} s from its first start, which is what "
+                f"{TIMEOUT_VARIABLE} allows; finished FOVs stay: start it again to go on, or raise the limit"
+            )
