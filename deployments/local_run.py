@@ -13,9 +13,9 @@ from time import monotonic
 from types import FrameType
 
 from deployments.errors import RunFailedError
-from deployments.planning import Plan
 from deployments.terminal import INTERRUPTED, Meter, say
 from tasks.output import finished_manifest
+from tasks.plan import Plan
 
 _STARTUP_TIMEOUT_S = 120
 _FAREWELL_S = 10.0
@@ -102,18 +102,20 @@ def _reach_prefect(meter: Meter) -> None:
 
 def _summarise(plan: Plan, found: tuple[int, ...], seconds: float) -> RunSummary:
     """Read from the manifests what there is."""
-    n_cells, warnings = 0, []
+    n_cells = 0
+    fovs_warned: dict[str, list[int]] = {}
     for fov in plan.fovs:
         manifest = finished_manifest(plan.output_dir, fov, plan.provenance.fingerprint)
         if manifest is not None:
             n_cells += manifest.n_cells
-            warnings += [f"FOV {fov}: {warning}" for warning in manifest.warnings]
+            for warning in manifest.warnings:
+                fovs_warned.setdefault(warning, []).append(fov)
     return RunSummary(
         n_fovs=len(plan.fovs),
         n_found=len(found),
         n_cells=n_cells,
         seconds=seconds,
-        warnings=(*plan.metadata.warnings, *warnings),
+        warnings=tuple(f"FOV {', '.join(map(str, fovs))}: {warning}" for warning, fovs in fovs_warned.items()),
         output_dir=plan.output_dir,
     )
 

@@ -2,39 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tasks.acquisition import RecordingMetadata, open_recording, suggest_channels
-from tasks.configuration import Channels, FluorescenceChannel, PhaseChannel, WorkflowRequest, check_channels
+from tasks.configuration import Channels, FluorescenceChannel, PhaseChannel, WorkflowRequest
 from tasks.errors import InvalidParametersError
-from tasks.output import Provenance, check_folder, finished_manifest
+from tasks.output import check_folder
+from tasks.plan import Plan, make_plan
 
 NO_FLUORESCENCE = "none"
 """In place of a fluorescence channel: there is none to measure."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A run whose request fits the recording and the output folder."""
-
-    request: WorkflowRequest
-    metadata: RecordingMetadata
-    provenance: Provenance
-    fovs: tuple[int, ...]
-
-    @property
-    def output_dir(self) -> Path:
-        """Where the results go."""
-        return Path(self.request.output_dir)
-
-    def finished(self) -> tuple[int, ...]:
-        """FOVs that the output folder holds already."""
-        fingerprint = self.provenance.fingerprint
-        return tuple(fov for fov in self.fovs if finished_manifest(self.output_dir, fov, fingerprint))
 
 
 def plan_run(
@@ -67,12 +47,9 @@ def plan_run(
         channels=_choose_channels(metadata, phase, fluorescence),
         parameters=dict(parameters),
     )
-    check_channels(request.channels, list(metadata.channel_names))
-    fovs = request.parameters.select_fovs(metadata.n_fovs)
-    with open_recording(recording, request.parameters.z_plane):  # only the plane is in question here
-        provenance = Provenance.of(recording, metadata.sizes, request.configuration())
-    check_folder(output_dir, provenance, fovs, overwrite=request.parameters.overwrite)
-    return Plan(request, metadata, provenance, tuple(fovs))
+    plan = make_plan(request)
+    check_folder(output_dir, plan.provenance, plan.fovs, overwrite=request.parameters.overwrite)
+    return plan
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:

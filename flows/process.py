@@ -17,11 +17,11 @@ from flows.fovs import FovOutcome, compute_fovs
 from flows.progress import ProgressArtifact, RunProgress
 from flows.stopping import Deadline
 from flows.task_runner import make_task_runner
-from tasks.acquisition import RecordingMetadata, open_recording
-from tasks.configuration import Channels, Parameters, WorkflowRequest, check_channels
+from tasks.configuration import Channels, Parameters, WorkflowRequest
 from tasks.errors import PyamaError
 from tasks.fov_job import FovJob
-from tasks.output import OutputLock, Provenance, ensure_folder, prepare_folder, remove_leftovers, write_index
+from tasks.output import OutputLock, ensure_folder, prepare_folder, remove_leftovers, write_index
+from tasks.plan import Plan, make_plan
 
 RunLogger = Logger | LoggerAdapter[Any]
 
@@ -63,61 +63,37 @@ def process_acquisition(
         request = WorkflowRequest.parse(
             microscopy_path=microscopy_path, output_dir=output_dir, channels=channels, parameters=parameters or {}
         )
-        job, fovs, metadata = _plan(request)
-        ensure_folder(job.output_dir)
-        with OutputLock(job.output_dir, str(flow_run.id)):
-            finished = prepare_folder(job.output_dir, job.provenance, request, fovs)
+        plan = make_plan(request)
+        ensure_folder(plan.output_dir)
+        with OutputLock(plan.output_dir, str(flow_run.id)):
+            finished = prepare_folder(plan.output_dir, plan.provenance, request, plan.fovs)
             try:
-                outcomes = _compute(job, fovs, finished, metadata, request.parameters, deadline, logger)
+                outcomes = _compute(plan, finished, deadline, logger)
             finally:
-                remove_leftovers(job.output_dir)  # of attempts whose worker died
-                write_index(job.output_dir, job.provenance)
+                remove_leftovers(plan.output_dir)  # of attempts whose worker died
+                write_index(plan.output_dir, plan.provenance)
     except PyamaError as error:
         return Failed(message=str(error))
     create_table_artifact(
-        table=[outcome.as_row() for outcome in outcomes], key="fovs", description=f"FOVs of {metadata.path.name}"
+        table=[outcome.as_row() for outcome in outcomes], key="fovs", description=f"FOVs of {plan.metadata.path.name}"
     )
     return _final_state(outcomes)
 
 
-def _plan(request: WorkflowRequest) -> tuple[FovJob, list[int], RecordingMetadata]:
-    """Hold the request against the recording."""
-    path = Path(request.microscopy_path)
-    with open_recording(path, request.parameters.z_plane) as recording:
-        metadata = recording.metadata
-    check_channels(request.channels, list(metadata.channel_names))
-    fovs = request.parameters.select_fovs(metadata.n_fovs)
-    configuration = request.configuration()
-    job = FovJob(
-        recording=path,
-        output_dir=Path(request.output_dir),
-        configuration=configuration,
-        provenance=Provenance.of(path, metadata.sizes, configuration),
-        overwrite=request.parameters.overwrite,
-    )
-    return job, fovs, metadata
-
-
-def _compute(
-    job: FovJob,
-    fovs: list[int],
-    finished: Collection[int],
-    metadata: RecordingMetadata,
-    parameters: Parameters,
-    deadline: Deadline,
-    logger: RunLogger,
-) -> list[FovOutcome]:
+def _compute(plan: Plan, finished: Collection[int], deadline: Deadline, logger: RunLogger) -> list[FovOutcome]:
     """Compute the FOVs that are not finished; a failing one does not stop the others."""
     run_id = flow_run.id or str(uuid4())
-    artifact = ProgressArtifact(metadata.path.name, key=f"progress-{run_id}")
-    progress = RunProgress(len(fovs), metadata.n_frames, artifact)
+    job = FovJob.of(plan)
+    parameters = plan.request.parameters
+    artifact = ProgressArtifact(plan.metadata.path.name, key=f"progress-{run_id}")
+    progress = RunProgress(len(plan.fovs), plan.metadata.n_frames, artifact)
     outcomes = {}
-    if found := [fov for fov in fovs if fov in finished]:
+    if found := [fov for fov in plan.fovs if fov in finished]:
         logger.info("%d FOVs are finished already and are not computed again", len(found))
     for fov in found:
         progress.fov_finished(fov)
         outcomes[fov] = FovOutcome(fov, job.finished(fov), None)
-    missing = [fov for fov in fovs if fov not in outcomes]
+    missing = [fov for fov in plan.fovs if fov not in outcomes]
     if missing:
         with (
             make_task_runner(parameters.n_workers, logger) as runner,
@@ -130,7 +106,7 @@ def _compute(
                 else:
                     logger.error("FOV %d failed: %s", outcome.fov, outcome.error)
     progress.show(final=True)
-    return [outcomes[fov] for fov in fovs]
+    return [outcomes[fov] for fov in plan.fovs]
 
 
 def _final_state(outcomes: list[FovOutcome]) -> State[Any]:

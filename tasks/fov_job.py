@@ -4,12 +4,14 @@ import errno
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Self
 
 from tasks.acquisition import open_recording
 from tasks.configuration import Configuration
 from tasks.errors import PyamaError
 from tasks.fov import FrameListener, Helpers, process_fov
 from tasks.output import FovDirectory, Provenance, finished_manifest
+from tasks.plan import Plan
 
 _TRANSIENT = {
     errno.EAGAIN, errno.EBUSY, errno.ECONNABORTED, errno.ECONNRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.EINTR,
@@ -39,6 +41,17 @@ class FovJob:
     configuration: Configuration
     provenance: Provenance
     overwrite: bool
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        """What a plan asks of each FOV."""
+        return cls(
+            recording=plan.metadata.path,
+            output_dir=plan.output_dir,
+            configuration=plan.request.configuration(),
+            provenance=plan.provenance,
+            overwrite=plan.request.parameters.overwrite,
+        )
 
     def run(self, fov: int, on_frame: FrameListener | None = None, helpers: Helpers | None = None) -> FovReport:
         """Compute a FOV, unless the output folder holds it already.

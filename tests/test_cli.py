@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from deployments.cli import main
-from deployments.planning import Plan, parse_settings, plan_run
+from deployments.planning import parse_settings, plan_run
 from tasks.errors import InvalidParametersError
 from tasks.fov_job import FovJob
 from tasks.output import OutputLock, ensure_folder
+from tasks.plan import Plan
 from tasks.simulation import SimulationSettings, simulate
 from tests.engines import wait_until
 from tests.output_worker import content
