@@ -44,7 +44,7 @@ def api_log() -> Iterator[list[logging.LogRecord]]:
     """What the API writes to its log during a test."""
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
-    handler.emit = records.append  # type: ignore[method-assign]
+    handler.emit = records.append  # type: ignore[assignment, method-assign]
     logger = logging.getLogger("pyama.api")
     logger.addHandler(handler)
     yield records
