@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Any
+from uuid import uuid4
 
 import distributed
 from prefect import task
@@ -125,7 +126,11 @@ def compute_fovs(
         with hearing_tasks(client, topic, progress):
             while True:
                 for fov in islice(waiting, most - len(running)):
-                    future = runner.submit(compute_fov, parameters={**parameters, "fov": fov}).wrapped_future
+                    # A key of its own: without one, Dask would take a hash of all that goes with the task.
+                    key = f"fov-{fov}-{uuid4()}"
+                    future = client.submit(
+                        compute_fov, key=key, parameters={**parameters, "fov": fov}, return_type="state"
+                    )
                     running[future] = fov
                     future.add_done_callback(ended.put)
                 if not running:

@@ -1,20 +1,23 @@
 """How far a run is: frames done, told by the tasks as they go, shown in the Prefect UI and to whoever listens."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import lru_cache
 from threading import Lock
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 import distributed
-from prefect.artifacts import create_progress_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.settings import PREFECT_API_URL
 
 from tasks.fov import FrameListener
 
@@ -67,11 +70,11 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 class Throttle:
-    """Lets something happen at most once in an interval."""
+    """Lets something happen once in an interval, and not before the first one is over."""
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
-        self._last = -interval_s
+        self._last = monotonic()
 
     def passes(self) -> bool:
         """Whether it may happen now."""
@@ -80,6 +83,14 @@ class Throttle:
             return False
         self._last = now
         return True
+
+
+@lru_cache(maxsize=4)
+def _client(api_url: str | None, process_id: int) -> SyncPrefectClient:  # noqa: ARG001 - tell clients apart
+    """Client of this process that stays open: making one takes longer than what is asked of it."""
+    client = get_client(sync_client=True)
+    client.__enter__()
+    return client
 
 
 class ProgressArtifact:
@@ -102,18 +113,34 @@ class ProgressArtifact:
         """Move the bar; the last position is always shown."""
         if not (final or self._throttle.passes()):
             return
+        description = f"{self._title}: {text}"
+        metadata = {name: str(count) for name, count in (counts or {}).items()}
         try:
-            with get_client(sync_client=True) as client:
-                self._id = self._id or self._find(client) or cast(UUID, create_progress_artifact(0.0, key=self._key))
-                self._shown = max(self._shown, percentage)
-                update = ArtifactUpdate(
-                    data=self._shown,
-                    description=f"{self._title}: {text}",
-                    metadata_={name: str(count) for name, count in (counts or {}).items()},
-                )
+            client = _client(PREFECT_API_URL.value(), os.getpid())
+            self._id = self._id or self._find(client)
+            self._shown = max(self._shown, percentage)
+            if self._id is None:
+                self._id = self._create(client, description, metadata)
+            else:
+                update = ArtifactUpdate(data=self._shown, description=description, metadata_=metadata)
                 client.update_artifact(self._id, update)
         except Exception as error:  # whatever ails the Prefect API: a bar that stands still is not worth a FOV
             _logger.warning("The progress of %s could not be shown: %s", self._title, error)
+
+    def _create(self, client: SyncPrefectClient, description: str, metadata: dict[str, str]) -> UUID:
+        flow_run_context, task_run_context = FlowRunContext.get(), TaskRunContext.get()
+        task_run = task_run_context.task_run if task_run_context else None
+        flow_run = flow_run_context.flow_run if flow_run_context else None
+        artifact = ArtifactCreate(
+            type="progress",
+            key=self._key,
+            data=self._shown,
+            description=description,
+            metadata_=metadata,
+            task_run_id=task_run.id if task_run else None,
+            flow_run_id=task_run.flow_run_id if task_run else flow_run.id if flow_run else None,
+        )
+        return client.create_artifact(artifact).id
 
     def _find(self, client: SyncPrefectClient) -> UUID | None:
         """Look for the bar of a previous attempt, to go on from its mark."""
