@@ -70,11 +70,11 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 class Throttle:
-    """Lets something happen once in an interval, and not before the first one is over."""
+    """Lets something happen at most once in an interval; the first time at once, or when one is over."""
 
-    def __init__(self, interval_s: float) -> None:
+    def __init__(self, interval_s: float, *, at_once: bool = True) -> None:
         self._interval_s = interval_s
-        self._last = monotonic()
+        self._last = monotonic() - (interval_s if at_once else 0)
 
     def passes(self) -> bool:
         """Whether it may happen now."""
@@ -96,8 +96,9 @@ def _client(api_url: str | None, process_id: int) -> SyncPrefectClient:  # noqa:
 class ProgressArtifact:
     """A progress bar in the Prefect UI, which never goes back.
 
-    It appears when there is something to show and then moves at most twice a second. One with a key goes on where a
-    previous attempt of the run left it. Beside the bar, `counts` are kept for programs: the artifact's metadata.
+    It appears when it has had something to show for half a second, or at its end, and moves at most twice a second.
+    One with a key belongs to a run: it appears at once, and goes on where a previous attempt of the run left it.
+    Beside the bar, `counts` are kept for programs: the artifact's metadata.
     """
 
     def __init__(self, title: str, key: str | None = None) -> None:
@@ -105,7 +106,7 @@ class ProgressArtifact:
         self._key = key
         self._id: UUID | None = None
         self._shown = 0.0
-        self._throttle = Throttle(_ARTIFACT_INTERVAL_S)
+        self._throttle = Throttle(_ARTIFACT_INTERVAL_S, at_once=key is not None)
 
     def show(
         self, percentage: float, text: str, counts: Mapping[str, int] | None = None, *, final: bool = False

@@ -35,6 +35,10 @@ def test_throttle_lets_pass_once_in_an_interval() -> None:
     assert [throttle.passes() for _ in range(3)] == [True, False, False]
 
 
+def test_throttle_may_wait_for_the_first_interval() -> None:
+    assert not Throttle(1e6, at_once=False).passes()
+
+
 def test_throttle_of_no_interval_lets_everything_pass() -> None:
     throttle = Throttle(0)
     assert [throttle.passes() for _ in range(3)] == [True, True, True]
@@ -97,7 +101,7 @@ def test_bar_moves_only_ahead(prefect_api: str) -> None:
 @pytest.mark.filterwarnings("ignore:Artifact creation outside of a flow")
 def test_bar_that_cannot_be_shown_does_not_stop_the_work(caplog: pytest.LogCaptureFixture) -> None:
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
-        ProgressArtifact("film").show(40.0, "halfway")
+        ProgressArtifact("film").show(40.0, "halfway", final=True)
     assert "The progress of film could not be shown" in caplog.text
 
 
