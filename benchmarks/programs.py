@@ -48,8 +48,10 @@ def main() -> None:
         "floor": partial(floor, options.recording, options.output, options.keep),
         "pipeline": partial(pipeline, options.recording, options.output, options.keep),
         "stages": partial(stages, options.recording),
-        "scaling": partial(scaling, options.recording, options.output, options.workers, options.processes),
-        "spread": partial(spread, options.recording, options.output, options.workers, options.processes),
+        "scaling": partial(
+            scaling, options.recording, options.output, options.keep, options.workers, options.processes
+        ),
+        "spread": partial(spread, options.recording, options.output, options.keep, options.workers, options.processes),
     }
     print(json.dumps(programs[options.program]()))
 
@@ -95,17 +97,17 @@ def pipeline(recording: Path, output: Path, keep: Keep) -> dict[str, Any]:
     return figures | {"n_frames": metadata.n_frames, "peak_mb": peak_mb() - before}
 
 
-def scaling(recording: Path, output: Path, n_workers: int, processes: bool) -> dict[str, Any]:
+def scaling(recording: Path, output: Path, keep: Keep, n_workers: int, processes: bool) -> dict[str, Any]:
     """Process all FOVs on a Dask cluster."""
-    job, metadata = job_for(recording, output, "all")
+    job, metadata = job_for(recording, output, keep)
     with cluster(n_workers, processes) as client:
         fovs = range(metadata.n_fovs)
         return repeated(lambda: client.gather(client.map(job.run, fovs, pure=False)), output, rounds=3)
 
 
-def spread(recording: Path, output: Path, n_workers: int, processes: bool) -> dict[str, Any]:
+def spread(recording: Path, output: Path, keep: Keep, n_workers: int, processes: bool) -> dict[str, Any]:
     """Process FOV 0 with its frames spread over the workers of a Dask cluster."""
-    job, _ = job_for(recording, output, "all")
+    job, _ = job_for(recording, output, keep)
     with cluster(n_workers, processes) as client:
         helpers = Helpers(client.get_executor(pure=False), n_workers) if n_workers > 1 else None
         return repeated(lambda: job.run(0, helpers=helpers), output, rounds=3)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 from numpy.typing import NDArray
 
 from tasks.acquisition import Recording, open_recording
@@ -20,6 +21,9 @@ from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES, Intensities
 from tasks.output.stack import FrameSink
 from tasks.regions import LabelledFrame, find_regions, measure
 from tasks.segmentation import segment
+
+# Other frames and FOVs keep the other processors busy.
+cv2.setNumThreads(1)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The connected regions of one frame: their geometry, their label image, and sums over them."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import cv2
@@ -41,7 +40,7 @@ class LabelledFrame:
         paint(self.runs, values.astype(np.uint16)[self.region_of_run], image)
         return image
 
-    @cached_property
+    @property
     def labels(self) -> NDArray[np.uint16]:
         """Image (H, W) uint16 of the labels 1, 2, ... in raster order of the regions' first pixels."""
         return self.paint(np.arange(1, len(self) + 1))
@@ -51,9 +50,10 @@ class LabelledFrame:
         if size == 0:
             return self.runs, self.region_of_run
         square = np.ones((2 * size + 1, 2 * size + 1), np.uint8)
-        smallest = cv2.erode(self.labels, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-        largest = cv2.dilate(self.labels, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-        return runs_of_labels(np.where(smallest == largest, self.labels, np.uint16(0)))
+        labels = self.labels
+        smallest = cv2.erode(labels, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        largest = cv2.dilate(labels, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
+        return runs_of_labels(np.where(smallest == largest, labels, np.uint16(0)))
 
 
 def find_regions(

@@ -133,7 +133,7 @@ def test_nobody_is_told_after_listening_has_ended(prefect_api: str, tmp_path: Pa
 
 
 def test_bars_of_the_run_and_of_its_fovs_move_while_it_runs(prefect_api: str, tmp_path: Path) -> None:
-    recording = write_recording(tmp_path / "film.nd2", film(1, 1500))
+    recording = write_recording(tmp_path / "film.nd2", film(1, 5000))
     seen: dict[str, set[float]] = {}
 
     def look() -> bool:
