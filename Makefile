@@ -1,14 +1,15 @@
-# make demo   simulate a recording, process it, compare with the truth
-# make test   the whole test suite
-# make lint   formatting, style and types
-# make bench  how fast it is here
-# make clean  remove the virtual environment and what tools left behind
+# make demo         simulate a recording, process it, compare with the truth
+# make test         the whole test suite
+# make test-stack   the tests of the REST API's jobs on the whole one-machine stack
+# make lint         formatting, style and types
+# make bench        how fast it is here
+# make clean        remove the virtual environment and what tools left behind
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint bench install clean help
+.PHONY: demo test test-stack lint bench install clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +20,9 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest
+
+test-stack: install
+	$(BIN)/python -m pytest -m stack
 
 lint: install
 	$(BIN)/ruff format --check

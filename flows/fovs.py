@@ -127,7 +127,7 @@ def compute_fovs(
             while True:
                 for fov in islice(waiting, most - len(running)):
                     # A key of its own: without one, Dask would take a hash of all that goes with the task.
-                    key = f"fov-{fov}-{uuid4()}"
+                    key = f"compute_fov-{fov}-{uuid4()}"
                     future = client.submit(
                         compute_fov, key=key, parameters={**parameters, "fov": fov}, return_type="state"
                     )

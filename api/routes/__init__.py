@@ -1,0 +1,1 @@
+"""The routes, one resource to a module; each has its `router`."""

@@ -1,0 +1,105 @@
+"""How the API is set up, by environment variables named `PYAMA_...`; a wrong value stops the start."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from api.security import ApiKey, parse_api_key
+from tasks.errors import InvalidParametersError
+
+
+def _listed(value: object) -> object:
+    """Split comma-separated text."""
+    if not isinstance(value, str):
+        return value
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    if not parts:
+        raise ValueError("names nothing; unset it, or separate what it names by commas")
+    return parts
+
+
+def _absolute(value: object) -> object:
+    path = Path(str(value))
+    if path.parts[:1] == ("~",):
+        path = Path.home().joinpath(*path.parts[1:])
+    if not path.is_absolute():
+        raise ValueError(f"must be an absolute path, not {str(value)!r}")
+    return path
+
+
+def _origin(value: object) -> object:
+    text = str(value)
+    if text != "*" and not text.startswith(("http://", "https://")):
+        raise ValueError(f"an origin is written as https://lab.example.org, or *, not {text!r}")
+    return text.rstrip("/")
+
+
+AbsoluteFolder = Annotated[Path, BeforeValidator(_absolute)]
+"""An absolute path; `~` stands for the home directory."""
+
+Origin = Annotated[str, BeforeValidator(_origin)]
+"""Where a web page comes from, as browsers tell it: scheme, host and port."""
+
+Key = Annotated[ApiKey, BeforeValidator(parse_api_key)]
+"""`NAME:ROLE:SHA256`."""
+
+
+class Settings(BaseSettings):
+    """Settings of the API; each is the environment variable of its name with `PYAMA_` before it.
+
+    An empty variable means the same as none.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="PYAMA_", env_ignore_empty=True, frozen=True, extra="ignore")
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address that `python -m pyama_backend` listens at")
+    port: int = Field(8000, ge=0, le=65535, description="Port that it listens at; 0: any free one")
+    debug: bool = Field(False, description="Log more")
+    home: AbsoluteFolder = Field(
+        default_factory=lambda: Path.home() / ".pyama", description="Folder of what the API processes of a host share"
+    )
+    max_jobs: int = Field(10, ge=1, le=10_000, description="Most jobs that compute at once; more wait as pending")
+    job_timeout: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Seconds that a job may take from its first start; unset: any"
+    )
+    allowed_paths: Annotated[tuple[AbsoluteFolder, ...] | None, NoDecode, BeforeValidator(_listed)] = Field(
+        None, description="Comma-separated folders that requests may name; unset: any, from this host only"
+    )
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        (), description="Comma-separated origins of web pages that may call the API from a browser; unset: none"
+    )
+    rate_limit: int | None = Field(
+        None, ge=1, description="Most requests a minute of one client to one API process; unset: any number"
+    )
+    max_body_bytes: int = Field(1 << 20, ge=1024, description="Largest body of a request, in bytes")
+    api_keys: Annotated[tuple[Key, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        (), description="Comma-separated keys, each NAME:ROLE:SHA256; unset: requests need no key"
+    )
+    dask_address: str | None = Field(
+        None, description="Address of the Dask scheduler that computes, e.g. tcp://10.0.0.1:8786; unset: this machine"
+    )
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read the settings.
+
+        Raises
+        ------
+        InvalidParametersError
+            One line that names each wrong variable, what is wrong with it, and the value given.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            problems = [_problem(detail) for detail in error.errors(include_url=False)]
+            raise InvalidParametersError("; ".join(dict.fromkeys(problems))) from error
+
+
+def _problem(detail: ErrorDetails) -> str:
+    name = str(detail["loc"][0])
+    # Keys are hashed, but who mistakes the form may have put the key itself.
+    given = "" if name == "api_keys" else f" (got {detail['input']!r})"
+    return f"PYAMA_{name.upper()}: {detail['msg'].removeprefix('Value error, ')}{given}"

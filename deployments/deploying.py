@@ -1,0 +1,107 @@
+"""Telling Prefect of our flows: work pools, their limits, and one deployment for each flow. `pyama deploy`."""
+
+import asyncio
+import importlib
+import shlex
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from prefect import Flow
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.types.entrypoint import EntrypointType
+from prefect.workers.process import ProcessWorker
+
+from api.jobs import COMMON_TAG, PROCESSING, JobKind
+from api.orchestrator import CONTROL_POOL, POOL
+from api.settings import Settings
+from deployments.errors import RunFailedError
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A flow that can be started by its name."""
+
+    entrypoint: str
+    """Module and function."""
+    kind: JobKind
+    pool: str
+
+
+DEPLOYMENTS = (Deployment("flows.process.process_acquisition", PROCESSING, POOL),)
+"""All deployments; `prefect.yaml` tells the same for those who deploy by `prefect deploy --all`."""
+
+
+async def deploy(settings: Settings) -> list[str]:
+    """Create or update work pools and deployments; safe to repeat.
+
+    Returns
+    -------
+    list of str
+        Names of the deployments.
+
+    Raises
+    ------
+    RunFailedError
+        Where Prefect does not answer.
+    """
+    try:
+        async with get_client() as client:
+            await ensure_pools(client, settings)
+        return [await _apply(deployment) for deployment in DEPLOYMENTS]
+    except httpx.TransportError as error:
+        raise RunFailedError(f"Prefect does not answer: {error}; start it, or see PREFECT_API_URL") from error
+
+
+async def ensure_pools(client: PrefectClient, settings: Settings) -> None:
+    """Create the work pools, or have them hold to PYAMA_MAX_JOBS."""
+    await _ensure_pool(client, POOL, settings.max_jobs)
+    await _ensure_pool(client, CONTROL_POOL, None)
+
+
+async def _ensure_pool(client: PrefectClient, name: str, limit: int | None) -> None:
+    """Have a work pool of processes.
+
+    The limit is the pool's: a worker with a limit of its own crashes when a run is tried again.
+    """
+    template = ProcessWorker.get_default_base_job_template()
+    try:
+        await client.create_work_pool(
+            WorkPoolCreate(name=name, type="process", base_job_template=template, concurrency_limit=limit)
+        )
+    except ObjectAlreadyExists:
+        await client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
+
+
+async def _apply(deployment: Deployment) -> str:
+    module, _, function = deployment.entrypoint.rpartition(".")
+    flow: Flow[..., Any] = getattr(importlib.import_module(module), function)
+    name = deployment.kind.deployment.partition("/")[2]
+    built = await flow.ato_deployment(
+        name=name,
+        description=flow.description,
+        tags=[COMMON_TAG, deployment.kind.tag],
+        work_pool_name=deployment.pool,
+        entrypoint_type=EntrypointType.MODULE_PATH,
+        job_variables={
+            # Without a command, the worker starts an interpreter with all of Prefect that starts another one.
+            "command": shlex.join([sys.executable, "-m", "deployments.flow_process"]),
+            # Without a dictionary here, that of a run is not added to the worker's environment.
+            "env": {},
+        },
+    )
+    await built.aapply()
+    return deployment.kind.deployment
+
+
+def main() -> None:
+    """Deploy to the Prefect server that the environment names."""
+    for name in asyncio.run(deploy(Settings.from_environment())):
+        print(f"deployed {name}")
+
+
+if __name__ == "__main__":
+    main()

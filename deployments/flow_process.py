@@ -1,0 +1,178 @@
+"""The process that a worker starts for a flow run: it runs Prefect's engine, and sees to it that stopping works.
+
+The worker hears by an event that a run is to be cancelled, which it misses while the run starts, and it waits half a
+minute for a process that does not answer. So this process looks at the run's state now and then, ends the engine where
+the worker has not, kills it after a few seconds, and tells Prefect that the run is cancelled once the engine is gone.
+It imports nothing but the standard library, because it is in the way of every start.
+"""
+
+import base64
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any
+
+_LOOK_INTERVAL_S = 2.0
+_WORKER_PATIENCE_S = 1.0
+"""Time that the worker has to end the engine, once the run is to be cancelled."""
+_END_PATIENCE_S = 7.0
+"""Time that the engine has to end; then it is killed."""
+_TIMEOUT_PATIENCE_S = 10.0
+"""Time that the flow has to notice by itself that it takes too long."""
+_ANSWER_TIMEOUT_S = 5.0
+_WAIT_STEP_S = 0.2
+_NICENESS = 10
+"""Computing takes all processors for hours; the API, Prefect and people's own programs come first."""
+_TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+_PR_SET_PDEATHSIG = 1
+
+State = tuple[str, datetime | None]
+"""Type of the run's state, and when the run began."""
+
+
+class FlowProcess:
+    """Prefect's engine at work on a run.
+
+    Parameters
+    ----------
+    environment
+        What the worker has set, among it the run's id and where Prefect is.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._api = environment.get("PREFECT_API_URL", "").rstrip("/")
+        self._run_id = environment.get("PREFECT__FLOW_RUN_ID", "")
+        self._headers = {"Content-Type": "application/json", **_authorization(environment)}
+        self._timeout_s = _positive(environment.get("PYAMA_JOB_TIMEOUT", ""))
+        self._engine: subprocess.Popen[bytes] | None = None
+        self._kill_at_s = float("inf")
+        self._cancelled_here = False
+        self._timed_out = False
+
+    def run(self) -> int:
+        """Run the engine to its end and return an exit code."""
+        state = self._state()
+        if state is not None and state[0] == "CANCELLING":
+            self._set_state("CANCELLED", "Cancelled", "Cancelled before it began")
+            return 0
+        if state is not None and state[0] in _TERMINAL:
+            return 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._pass_on)
+        self._engine = subprocess.Popen([sys.executable, "-m", "prefect.engine"], preexec_fn=_prepare_engine)
+        code = self._wait(self._engine)
+        return self._conclude(code)
+
+    def _wait(self, engine: subprocess.Popen[bytes]) -> int:
+        """Wait for the end of the engine, and bring it about where it is due."""
+        look_at_s = monotonic() + _LOOK_INTERVAL_S
+        end_at_s = float("inf")
+        while True:
+            try:
+                return engine.wait(_WAIT_STEP_S)
+            except subprocess.TimeoutExpired:
+                now = monotonic()
+            if now >= self._kill_at_s:
+                engine.kill()
+            if now >= end_at_s and self._kill_at_s == float("inf"):
+                self._cancelled_here = True
+                self._end(engine)
+            if now >= look_at_s:
+                look_at_s = now + _LOOK_INTERVAL_S
+                state = self._state()
+                if state is not None and state[0] == "CANCELLING":
+                    end_at_s = min(end_at_s, now + _WORKER_PATIENCE_S)
+                if state is not None and self._is_overdue(state[1]):
+                    self._timed_out = True
+                    self._kill_at_s = now
+
+    def _conclude(self, code: int) -> int:
+        """Tell Prefect how the run has ended, where nobody else does."""
+        state = self._state() if self._cancelled_here or self._timed_out or code != 0 or self._is_ending() else None
+        kind = state[0] if state is not None else None
+        if kind == "CANCELLING" or (self._cancelled_here and kind == "CRASHED"):
+            self._set_state("CANCELLED", "Cancelled", "Cancelled; its work has ended")
+            return 0
+        if self._timed_out and kind not in _TERMINAL:
+            message = (
+                f"the job took longer than {self._timeout_s:g} s from its first start, which is what PYAMA_JOB_TIMEOUT "
+                "allows, and did not answer; it was killed, finished FOVs stay"
+            )
+            self._set_state("FAILED", "Failed", message)
+            return 0
+        # As a shell tells of a death by a signal.
+        return code if code >= 0 else 128 - code
+
+    def _pass_on(self, number: int, _frame: object) -> None:
+        if self._engine is not None:
+            self._end(self._engine, number)
+
+    def _end(self, engine: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> None:
+        engine.send_signal(number)
+        self._kill_at_s = min(self._kill_at_s, monotonic() + _END_PATIENCE_S)
+
+    def _is_ending(self) -> bool:
+        return self._kill_at_s < float("inf")
+
+    def _is_overdue(self, began: datetime | None) -> bool:
+        if self._timeout_s is None or began is None:
+            return False
+        return (datetime.now(UTC) - began).total_seconds() > self._timeout_s + _TIMEOUT_PATIENCE_S
+
+    def _state(self) -> State | None:
+        """State of the run; None where Prefect does not answer."""
+        run = self._ask("GET", f"/flow_runs/{self._run_id}", None)
+        if not isinstance(run, dict) or not run.get("state"):
+            return None
+        began = run.get("start_time")
+        return str(run["state"]["type"]), datetime.fromisoformat(began) if began else None
+
+    def _set_state(self, kind: str, name: str, message: str) -> None:
+        state = {"type": kind, "name": name, "message": message}
+        self._ask("POST", f"/flow_runs/{self._run_id}/set_state", {"state": state, "force": True})
+
+    def _ask(self, method: str, path: str, body: object) -> Any:  # noqa: ANN401 - JSON
+        if not self._api:
+            return None
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._api + path, data, self._headers, method=method)  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=_ANSWER_TIMEOUT_S) as answer:  # noqa: S310
+                return json.load(answer)
+        except (OSError, ValueError):
+            return None
+
+
+def _authorization(environment: Mapping[str, str]) -> dict[str, str]:
+    """How Prefect wants to be asked: by a key, by a password, or by anybody."""
+    if key := environment.get("PREFECT_API_KEY"):
+        return {"Authorization": f"Bearer {key}"}
+    if password := environment.get("PREFECT_API_AUTH_STRING"):
+        return {"Authorization": f"Basic {base64.b64encode(password.encode()).decode()}"}
+    return {}
+
+
+def _positive(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0 < number < float("inf") else None
+
+
+def _prepare_engine() -> None:
+    """Have the engine give way to whoever is waited for, and end with this process, whatever that dies of."""
+    os.nice(_NICENESS)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(FlowProcess(os.environ).run())

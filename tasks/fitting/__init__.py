@@ -1,0 +1,1 @@
+"""Fitting kinetic models to the traces of single cells."""

@@ -1,0 +1,92 @@
+"""The models that traces can be fitted with: names, equations, and what their parameters mean.
+
+All are functions of the time t in hours. This module is light (no numerics), so that whoever lists or validates
+models needs no kernels.
+"""
+
+from dataclasses import dataclass
+
+_COUNTS = "counts"
+_HOURS = "h"
+_PER_HOUR = "1/h"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A number in a model's equation."""
+
+    name: str
+    default: float
+    """Where a fit starts; the value itself, where the parameter is fixed."""
+    bounds: tuple[float, float]
+    """Lowest and highest value that a fit gives, or that a fixed parameter may be set to; inclusive."""
+    unit: str
+    meaning: str
+    fixed: bool = False
+    """Whether it keeps its value instead of being fitted."""
+
+
+@dataclass(frozen=True)
+class FittingModel:
+    """A function of time with named parameters."""
+
+    name: str
+    equation: str
+    description: str
+    parameters: tuple[Parameter, ...]
+
+
+FITTING_MODELS: dict[str, FittingModel] = {
+    model.name: model
+    for model in (
+        FittingModel(
+            "trivial",
+            "f(t) = amplitude + offset",
+            "A constant. Only the sum is determined by the data, so the offset keeps the value that it is given.",
+            (
+                Parameter("amplitude", 1.0, (0.0, 10.0), _COUNTS, "Height above the offset"),
+                Parameter("offset", 0.0, (-5.0, 5.0), _COUNTS, "Signal without any cell", fixed=True),
+            ),
+        ),
+        FittingModel(
+            "maturation",
+            "f(t) = amplitude (1 - exp(-rate t)) + offset",
+            "Exponential rise to a plateau.",
+            (
+                Parameter("amplitude", 1.0, (0.0, 10.0), _COUNTS, "Height of the plateau above the offset"),
+                Parameter("rate", 0.1, (0.01, 1.0), _PER_HOUR, "Rate of the rise"),
+                Parameter("offset", 0.0, (-1.0, 5.0), _COUNTS, "Signal at the time 0"),
+            ),
+        ),
+        FittingModel(
+            "translation_maturation",
+            "f(t) = ktl g(t - t0) + offset; g(d) = 0 for d <= 0, else with b = beta - delta: "
+            "g(d) = exp(-beta d) (km (exp(b d) - 1) / b + exp(-km d) - 1) / (b + km)",
+            "mRNA transfection: translation from t0 on while the mRNA decays, and maturation of the protein before "
+            "it fluoresces (Leonhardt et al. 2014).",
+            (
+                Parameter("t0", 0.0, (-1.0, 1.0), _HOURS, "Onset of translation"),
+                Parameter("ktl", 1000.0, (1.0, 5e8), "counts/h", "Rate of translation times the amount of mRNA at t0"),
+                Parameter("delta", 0.01, (1e-5, 11.0), _PER_HOUR, "Rate at which the mRNA decays"),
+                Parameter("offset", 0.0, (-1e6, 1e6), _COUNTS, "Signal before the onset"),
+                Parameter("km", 1.28, (1e-5, 30.0), _PER_HOUR, "Rate at which the protein matures", fixed=True),
+                Parameter("beta", 5.22e-3, (1e-5, 10.0), _PER_HOUR, "Rate at which the protein decays", fixed=True),
+            ),
+        ),
+        FittingModel(
+            "maturation_blocked",
+            "f(t) = offset for t < t0, else with d = t - t0: "
+            "f(t) = G0 exp(-beta d) + Gu0 (exp(-beta d) - exp(-(beta + km) d)) + offset",
+            "Translation is blocked at t0: the protein that is there goes on to mature and decays. The time of the "
+            "block is known from the experiment; the data cannot tell it from the amplitudes.",
+            (
+                Parameter("t0", 0.0, (-1e4, 1e4), _HOURS, "Time of the block", fixed=True),
+                Parameter("G0", 100.0, (0.0, 1e6), _COUNTS, "Mature protein at t0"),
+                Parameter("Gu0", 100.0, (0.0, 1e6), _COUNTS, "Immature protein at t0"),
+                Parameter("km", 1.28, (1e-5, 30.0), _PER_HOUR, "Rate at which the protein matures"),
+                Parameter("beta", 5.22e-3, (1e-5, 10.0), _PER_HOUR, "Rate at which the protein decays"),
+                Parameter("offset", 0.0, (-1e6, 1e6), _COUNTS, "Signal without any protein"),
+            ),
+        ),
+    )
+}

@@ -1,0 +1,164 @@
+"""Samples: which FOVs of a recording belong together, as `samples.yaml` tells it.
+
+samples:
+  - {name: control, fovs: "0-4, 7"}
+  - {name: drug, fovs: [5, 6]}
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from tasks.configuration import FovList, Model, describe
+from tasks.errors import InvalidParametersError
+from tasks.fov_range import MOST_FOVS
+from tasks.output.atomic import write_text_atomically
+
+LARGEST_FILE = 1 << 18
+"""Bytes; a samples file has a line or two for each sample."""
+
+_NAME = re.compile(r"[^\W_][\w .+()=%-]*")
+_LONGEST_NAME = 100
+_DEEPEST = 8
+_RANGE = re.compile(r"(\d{1,9})\s*-\s*(\d{1,9})")
+
+
+def _file_name_part(name: str) -> str:
+    """Files are named after samples, so that a name must not lead anywhere else."""
+    if not _NAME.fullmatch(name) or name != name.strip():
+        raise ValueError(
+            "a sample name begins with a letter or digit and holds letters, digits, spaces and _ - . + ( ) = % only"
+        )
+    if len(name.encode()) > _LONGEST_NAME:
+        raise ValueError(f"a sample name has at most {_LONGEST_NAME} bytes")
+    return name
+
+
+SampleName = Annotated[str, AfterValidator(_file_name_part)]
+"""Name of a sample, and the beginning of the names of its files."""
+
+
+class Sample(Model):
+    """FOVs that were treated alike."""
+
+    name: SampleName
+    fovs: FovList
+
+    @property
+    def fov_text(self) -> str:
+        """Tell its FOVs as a person would, e.g. `0-4, 7`."""
+        return format_fovs(self.fovs)
+
+
+class Samples(Model):
+    """All samples of a recording."""
+
+    samples: list[Sample] = Field(min_length=1, max_length=1000)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_too_many_fovs(cls, content: object) -> object:
+        """Count before anything is built: a short text can name billions."""
+        samples = content.get("samples") if isinstance(content, dict) else None
+        given = (
+            [sample.get("fovs") for sample in samples if isinstance(sample, dict)] if isinstance(samples, list) else []
+        )
+        n_fovs = sum(int(last) - int(first) + 1 for text in map(str, given) for first, last in _RANGE.findall(text))
+        if n_fovs > MOST_FOVS:
+            raise ValueError(f"all samples together name {n_fovs} FOVs; at most {MOST_FOVS} are allowed")
+        return content
+
+    @model_validator(mode="after")
+    def _each_name_once(self) -> Self:
+        seen: set[str] = set()
+        for sample in self.samples:
+            # Some file systems take names that differ in capitals for the same.
+            if sample.name.casefold() in seen:
+                raise ValueError(f"sample {sample.name!r} is there twice; each sample needs a name of its own")
+            seen.add(sample.name.casefold())
+        return self
+
+
+def read_samples(path: Path) -> Samples:
+    """Read a samples file.
+
+    Raises
+    ------
+    OSError
+        As the operating system refuses it.
+    InvalidParametersError
+        Where it is not a samples file; names the field, or the line.
+    """
+    with path.open("rb") as file:
+        content = file.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise InvalidParametersError(f"{path.name} is no samples file: it has more than {LARGEST_FILE} bytes")
+    try:
+        return Samples.model_validate(_as_text(yaml.load(content, _Loader)))  # noqa: S506 - it makes nothing but text
+    except ValidationError as error:
+        raise InvalidParametersError(f"{path.name} is no samples file: {describe(error)}") from error
+    except (yaml.YAMLError, UnicodeError, ValueError) as error:
+        raise InvalidParametersError(f"{path.name} is no samples file: {_place(error)}") from error
+
+
+def write_samples(path: Path, samples: Samples) -> None:
+    """Write a samples file, whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        Where it cannot be written.
+    """
+    content = {"samples": [{"name": sample.name, "fovs": sample.fov_text} for sample in samples.samples]}
+    write_text_atomically(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=10_000))
+
+
+def format_fovs(fovs: list[int]) -> str:
+    """Tell sorted FOV numbers as ranges: `[0, 1, 2, 3, 4, 7]` is `0-4, 7`."""
+    ranges: list[list[int]] = []
+    for fov in fovs:
+        if ranges and fov == ranges[-1][1] + 1:
+            ranges[-1][1] = fov
+        else:
+            ranges.append([fov, fov])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+
+
+class _Loader(yaml.BaseLoader):
+    """Reads values as they are written: YAML would take the name `no` for false, and the range `1:30` for 90.
+
+    Aliases are refused, because a small file with them can stand for a gigantic content, and so are values nested
+    more deeply than samples are.
+    """
+
+    _depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401 - as the base class has it
+        where = parent and parent.start_mark
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "aliases (*) are not allowed", where)
+        if self._depth == _DEEPEST:
+            raise yaml.composer.ComposerError(None, None, "it is nested too deeply", where)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+def _as_text(content: object) -> object:
+    """Turn the FOV lists in a file's content into text, where numbers and ranges can stand side by side."""
+    samples = content.get("samples") if isinstance(content, dict) else None
+    for sample in samples if isinstance(samples, list) else []:
+        fovs = sample.get("fovs") if isinstance(sample, dict) else None
+        if isinstance(fovs, list) and all(isinstance(item, str) for item in fovs):
+            sample["fovs"] = ", ".join(fovs)
+    return content
+
+
+def _place(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return " ".join(str(error).split())

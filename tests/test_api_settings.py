@@ -1,0 +1,149 @@
+"""Settings of the API from the environment, and how it starts."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from pydantic_settings import BaseSettings
+
+from api.settings import Settings
+from tasks.errors import InvalidParametersError
+from tests.api_server import NO_PREFECT
+from tests.engines import ROOT, wait_until
+
+HEAVY = ("numba", "cv2", "scipy", "skimage")
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment without any settings."""
+    for name in list(os.environ):
+        if name.startswith("PYAMA_"):
+            monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def test_defaults(environment: pytest.MonkeyPatch) -> None:
+    settings = Settings.from_environment()
+    assert (settings.host, settings.port, settings.debug) == ("127.0.0.1", 8000, False)
+    assert (settings.max_jobs, settings.job_timeout, settings.allowed_paths) == (10, None, None)
+    assert (settings.cors_origins, settings.rate_limit, settings.api_keys) == ((), None, ())
+    assert settings.home == Path.home() / ".pyama"
+
+
+def test_the_documented_variables(environment: pytest.MonkeyPatch) -> None:
+    documented = {
+        "PYAMA_HOST": "0.0.0.0", "PYAMA_PORT": "8000", "PYAMA_DEBUG": "false", "PYAMA_MAX_JOBS": "10",
+        "PYAMA_JOB_TIMEOUT": "3600", "PYAMA_ALLOWED_PATHS": "/data,/experiment",
+    }  # fmt: skip
+    for name, value in documented.items():
+        environment.setenv(name, value)
+    settings = Settings.from_environment()
+    assert settings.host == "0.0.0.0"
+    assert settings.job_timeout == 3600
+    assert settings.allowed_paths == (Path("/data"), Path("/experiment"))
+
+
+def test_an_empty_variable_is_none(environment: pytest.MonkeyPatch) -> None:
+    for name in ("PYAMA_ALLOWED_PATHS", "PYAMA_JOB_TIMEOUT", "PYAMA_API_KEYS", "PYAMA_PORT"):
+        environment.setenv(name, "")
+    assert Settings.from_environment() == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("PYAMA_PORT", "abc", "'abc'"),
+        ("PYAMA_PORT", "65536", "65535"),
+        ("PYAMA_DEBUG", "maybe", "'maybe'"),
+        ("PYAMA_MAX_JOBS", "0", "'0'"),
+        ("PYAMA_MAX_JOBS", "1.5", "'1.5'"),
+        ("PYAMA_JOB_TIMEOUT", "-1", "'-1'"),
+        ("PYAMA_JOB_TIMEOUT", "nan", "'nan'"),
+        ("PYAMA_ALLOWED_PATHS", "/data,data", "'data'"),
+        ("PYAMA_ALLOWED_PATHS", " , ", "names nothing"),
+        ("PYAMA_API_KEYS", ",", "names nothing"),
+        ("PYAMA_CORS_ORIGINS", "lab.example", "https://"),
+        ("PYAMA_RATE_LIMIT", "0", "'0'"),
+        ("PYAMA_MAX_BODY_BYTES", "10", "'10'"),
+        ("PYAMA_HOME", "here", "absolute"),
+    ],
+)
+def test_a_wrong_value_is_told_in_one_line(environment: pytest.MonkeyPatch, name: str, value: str, told: str) -> None:
+    environment.setenv(name, value)
+    with pytest.raises(InvalidParametersError) as error:
+        Settings.from_environment()
+    text = str(error.value)
+    assert text.startswith(f"{name}: ")
+    assert told in text
+    assert "\n" not in text
+
+
+def test_a_key_that_is_not_hashed_is_not_printed(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("PYAMA_API_KEYS", "my-secret-key")
+    with pytest.raises(InvalidParametersError, match="PYAMA_API_KEYS: each key is written as") as error:
+        Settings.from_environment()
+    assert "my-secret-key" not in str(error.value)
+
+
+def test_all_wrong_values_are_told_at_once(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("PYAMA_PORT", "x")
+    environment.setenv("PYAMA_MAX_JOBS", "y")
+    with pytest.raises(InvalidParametersError, match=r"PYAMA_PORT.*PYAMA_MAX_JOBS"):
+        Settings.from_environment()
+
+
+def test_every_setting_is_described() -> None:
+    assert issubclass(Settings, BaseSettings)
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    "command", [["-m", "pyama_backend"], ["-m", "uvicorn", "pyama_backend.main:app", "--workers", "2", "--port", "0"]]
+)
+def test_a_wrong_value_stops_the_start(command: list[str]) -> None:
+    ended = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env={**os.environ, "PYAMA_PORT": "abc"}, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert "pyama: PYAMA_PORT: " in ended.stderr
+    assert "Traceback" not in ended.stderr
+    if command[1] == "pyama_backend":
+        assert ended.returncode != 0
+        assert len(ended.stderr.splitlines()) == 1
+
+
+def test_the_documented_command_serves_and_loads_nothing_heavy(tmp_path: Path) -> None:
+    """Run `python -m pyama_backend`, and at its end look at what it has imported."""
+    report = "import atexit, json, sys; atexit.register(lambda: print(json.dumps(sorted(sys.modules))))"
+    code = f"{report}; import runpy; runpy.run_module('pyama_backend', run_name='__main__')"
+    log = tmp_path / "log"
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=errors,
+            env={**os.environ, "PYAMA_PORT": "0", "PYAMA_HOME": str(tmp_path), "PREFECT_API_URL": NO_PREFECT},
+        )  # fmt: skip
+    try:
+        wait_until(lambda: b"running on" in log.read_bytes() or process.poll() is not None, "the API is up")
+        address = re.search(r"http://127\.0\.0\.1:\d+", log.read_text())
+        assert address, log.read_text()
+        film = ROOT / "tests" / "data" / "nd2_real"
+        with httpx.Client(base_url=address[0], timeout=30) as client:
+            for path in film.glob("*.nd2"):
+                body = {"file_path": str(path)}
+                assert client.post("/api/v1/processing/load-metadata", json=body).status_code == 200
+            assert client.get("/api/v1/analysis/models").status_code == 200
+            assert client.get("/docs").status_code == 200
+    finally:
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+    loaded = {name.partition(".")[0] for name in json.loads(output.splitlines()[-1])}
+    assert "nd2" in loaded
+    assert not loaded & {*HEAVY, "flows", "deployments"}
+    assert "/api/v1/analysis/models" in log.read_text()
