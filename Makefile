@@ -1,5 +1,5 @@
 # make demo         simulate a recording, process it, compare with the truth
-# make test         the whole test suite
+# make test         the test suite
 # make test-stack   the tests of the REST API's jobs on the whole one-machine stack
 # make lint         formatting, style and types
 # make bench        how fast it is here
