@@ -52,11 +52,16 @@ class Bitmask(NamedTuple):
 
     def eroded(self, radius: int) -> "Bitmask":
         """Keep the pixels around which a square of `2 radius + 1` pixels is set."""
-        return Bitmask(_spread(self.words, self.width, radius, True), self.width)
+        return self._spread(radius, erode=True)
 
     def dilated(self, radius: int) -> "Bitmask":
         """Set the pixels around which a square of `2 radius + 1` pixels has one that is set."""
-        return Bitmask(_spread(self.words, self.width, radius, False), self.width)
+        return self._spread(radius, erode=False)
+
+    def _spread(self, radius: int, *, erode: bool) -> "Bitmask":
+        if not 0 <= radius <= MOST_RADIUS:
+            raise ValueError(f"radius {radius} is outside 0 to {MOST_RADIUS}")
+        return Bitmask(_spread(self.words, self.width, radius, erode), self.width)
 
     def runs(self) -> tuple[Runs, Indices]:
         """Runs of pixels that are set, and (H + 1) where those of each row begin among them."""

@@ -88,3 +88,9 @@ def test_more_runs_than_fit_at_first() -> None:
     mask = np.indices((300, 129)).sum(axis=0) % 2 == 0
     runs, _ = Bitmask.of(mask).runs()
     np.testing.assert_array_equal(painted(runs, mask.shape), mask)
+
+
+@pytest.mark.parametrize("radius", [-1, MOST_RADIUS + 1])
+def test_a_radius_beyond_a_word_is_refused(radius: int) -> None:
+    with pytest.raises(ValueError, match="outside 0 to 64"):
+        Bitmask.of(np.ones((3, 3), np.bool_)).eroded(radius)
