@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -84,7 +85,8 @@ def test_killed_at_a_random_moment_and_run_again(tmp_path: Path, worker: Worker,
     moment = time.monotonic() + np.random.default_rng(seed).uniform(0, 0.06)
     while time.monotonic() < moment:
         pass
-    os.kill(child, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # a fast machine has ended the run by then
+        os.kill(child, signal.SIGKILL)
     assert worker.end() in (0, signal.SIGKILL)
     assert_nothing_half_written_counts(out)
     done = {path: path.stat().st_ino for path in out.glob("fov_*/*")}
