@@ -41,7 +41,7 @@ def steps(images: NDArray[Any]) -> dict[str, Step]:
     mask = clean(raw_mask)
     array = mask.to_array()
     labelled = find_regions(mask)
-    regions = slow_regions.masks(labelled.labels)
+    regions = slow_regions.masks(labelled.paint_labels())
     pixels = background_pixels(mask)
     near = pixels.near_cells.to_array()
     surface = tile_grid(SIZE, SIZE).estimate(light, pixels)

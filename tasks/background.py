@@ -17,6 +17,7 @@ from tasks.bitmask import Bitmask
 from tasks.images import check_finite
 from tasks.kernel import kernel
 from tasks.runs import Indices, Runs
+from tasks.scratch import scratch
 
 TILE_SIZE = 256
 """Side of a tile in pixels, about."""
@@ -91,7 +92,9 @@ class TileGrid:
     def _tile_medians(self, image: NDArray[Any], pixels: BackgroundPixels) -> Matrix:
         """Exact median of each tile's pixels; NaN for a tile with none."""
         if image.dtype in (np.uint8, np.uint16):
-            return _medians_by_counting(image, pixels.runs, pixels.first_of_row, self.row_edges, self.column_edges)
+            counts = scratch("counts", (2, len(self.column_edges) - 1, 1 << 16), np.uint16)
+            edges = self.row_edges, self.column_edges
+            return _medians_by_counting(image, pixels.runs, pixels.first_of_row, *edges, counts)
         medians = np.full((len(self.row_edges) - 2, len(self.column_edges) - 2), np.nan)
         counts = ~pixels.near_cells.to_array()
         for i, j in np.ndindex(medians.shape):
@@ -192,13 +195,14 @@ def _medians_by_counting(
     first_of_row: Indices,
     row_edges: NDArray[np.int64],
     column_edges: NDArray[np.int64],
+    counts: NDArray[np.uint16],
 ) -> Matrix:
     """Median of each tile from the value counts of its four blocks, which it shares with its neighbours."""
     n_rows, n_columns = row_edges.size - 1, column_edges.size - 1
     medians = np.empty((n_rows - 1, n_columns - 1))
     # Counts of each value, and of each 256 values, in the blocks of the present row and the one before. A block has
     # at most 129 x 129 pixels, which uint16 counts hold. Smallest and largest value of each block, and its pixels.
-    counts = np.zeros((2, n_columns, 1 << 16), np.uint16)
+    counts[:] = 0
     groups = np.zeros((2, n_columns, 1 << 8), np.int32)
     lowest, highest = np.zeros((2, n_columns), np.int64), np.zeros((2, n_columns), np.int64)
     n_pixels = np.zeros((2, n_columns), np.int64)

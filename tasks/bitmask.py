@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tasks.kernel import kernel
 from tasks.runs import Indices, Runs
+from tasks.scratch import scratch
 
 Words = NDArray[np.uint64]
 """(H, ceil(W / 64)) uint64."""
@@ -61,7 +62,8 @@ class Bitmask(NamedTuple):
     def _spread(self, radius: int, *, erode: bool) -> "Bitmask":
         if not 0 <= radius <= MOST_RADIUS:
             raise ValueError(f"radius {radius} is outside 0 to {MOST_RADIUS}")
-        return Bitmask(_spread(self.words, self.width, radius, erode), self.width)
+        gathered = scratch("gathered", self.words.shape, np.uint64)
+        return Bitmask(_spread(self.words, self.width, radius, erode, gathered), self.width)
 
     def runs(self) -> tuple[Runs, Indices]:
         """Runs of pixels that are set, and (H + 1) where those of each row begin among them."""
@@ -113,10 +115,11 @@ def _pack(values: NDArray[Any], bound: float) -> Words:
 
 
 @kernel
-def _spread(words: Words, width: int, radius: int, erode: bool) -> Words:
+def _spread(words: Words, width: int, radius: int, erode: bool, gathered: Words) -> Words:
     """Combine each pixel with its neighbours up to a radius, by AND to erode and by OR to dilate.
 
-    The neighbours to one side are gathered by doubling: those within 1, then within 2, 4, ....
+    The neighbours to one side are gathered by doubling: those within 1, then within 2, 4, .... `gathered` is memory
+    for that, of the same shape.
     """
     height, n = words.shape
     spread = np.empty_like(words)
@@ -138,16 +141,16 @@ def _spread(words: Words, width: int, radius: int, erode: bool) -> Words:
             reach += int(step)
         for i in range(n):
             spread[y, i] = right[i] & left[i + 1] if erode else right[i] | left[i + 1]
-    _spread_rows(spread, radius, erode)
+    _spread_rows(spread, radius, erode, gathered)
     for y in range(height):
         spread[y, n - 1] &= _ONES >> np.uint64(-width & 63)
     return spread
 
 
 @kernel
-def _spread_rows(words: Words, radius: int, erode: bool) -> None:
+def _spread_rows(words: Words, radius: int, erode: bool, above: Words) -> None:
     height = len(words)
-    above, below = np.empty_like(words), words
+    below = words
     for y in range(height):
         for i in range(words.shape[1]):
             above[y, i] = words[y, i]

@@ -22,6 +22,7 @@ from tasks.frames import FrameResult, FrameWork, naming
 from tasks.output import FovDirectory
 from tasks.output.stack import StackWriter
 from tasks.regions import LabelledFrame
+from tasks.scratch import scratch
 from tasks.traces import TraceRows
 from tasks.tracking import Tracker
 
@@ -158,7 +159,8 @@ class Stacks:
             if stack is not None:
                 stack.record(t, checksums[stack.sink.path.name])
         if self._tracked is not None:
-            self._tracked.write(t, labelled.paint(cells))
+            image = scratch("cells", (labelled.height, labelled.width), np.uint16)
+            self._tracked.write(t, labelled.paint(cells, image))
 
 
 def _in_order(work: FrameWork, recording: Recording, helpers: Helpers | None) -> Iterator[FrameResult]:

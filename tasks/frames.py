@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 from numpy.typing import NDArray
 
 from tasks.acquisition import Recording, open_recording
@@ -20,6 +21,7 @@ from tasks.errors import ProcessingError
 from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES, Intensities
 from tasks.output.stack import FrameSink
 from tasks.regions import LabelledFrame, find_regions, measure
+from tasks.scratch import scratch
 from tasks.segmentation import segment
 
 # Other frames and FOVs keep the other processors busy.
@@ -72,8 +74,10 @@ class FrameWork:
         OutputError
             Where the images cannot be written.
         """
+        metadata = recording.metadata
+        shape, dtype = (metadata.n_channels, metadata.height, metadata.width), metadata.dtype
         for t in frames:
-            images = recording.read_frame(self.fov, t)
+            images = recording.read_frame(self.fov, t, out=scratch("images", shape, dtype))
             with naming(f"FOV {self.fov}, frame {t}"):
                 frame = measure_frame(images, self.configuration.channels, self.configuration.parameters)
             yield FrameResult(
@@ -94,13 +98,15 @@ class FrameWork:
         return results
 
     def _write(self, t: int, images: NDArray[Any], frame: MeasuredFrame) -> dict[str, int]:
-        checksums = {}
+        checksums, shape = {}, images.shape[1:]
         for channel, sink in self.raw.items():
             checksums[sink.path.name] = sink.write(t, images[channel])
         for channel, sink in self.backgrounds.items():
-            checksums[sink.path.name] = sink.write(t, frame.backgrounds[channel].image())
+            surface = frame.backgrounds[channel]
+            checksums[sink.path.name] = sink.write(t, surface.image(scratch("surface", shape, np.float32)))
         if self.labels is not None:
-            checksums[self.labels.path.name] = self.labels.write(t, frame.labelled.labels)
+            labels = frame.labelled.paint_labels(scratch("labels", shape, np.uint16))
+            checksums[self.labels.path.name] = self.labels.write(t, labels)
         return checksums
 
 
@@ -117,6 +123,7 @@ def measure_frame(images: NDArray[Any], channels: Channels, parameters: ScienceP
         mask = segment(images[phase.channel], parameters.logstd_arithmetic)
         with_perimeter = any("perimeter" in PHASE_FEATURES[name].needs for name in phase.features)
         labelled = find_regions(mask, parameters.min_area, parameters.max_area, with_perimeter=with_perimeter)
+    inner = labelled.eroded(parameters.erosion_size)
     pixels = background_pixels(mask)
     grid = tile_grid(*mask.shape)
     backgrounds, intensities = {}, {}
@@ -126,11 +133,10 @@ def measure_frame(images: NDArray[Any], channels: Channels, parameters: ScienceP
             background = grid.estimate(image, pixels)
         backgrounds[channel.channel] = background
         intensities[channel.channel] = measure(
-            labelled,
+            inner,
             image,
             background,
             weight=parameters.background_weight,
-            erosion=parameters.erosion_size,
             pixelwise=any(FLUORESCENCE_FEATURES[name].needs for name in channel.features),
         )
     return MeasuredFrame(labelled, backgrounds, intensities)

@@ -1,6 +1,6 @@
 """The connected regions of one frame: their geometry, their label image, and sums over them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -40,20 +40,23 @@ class LabelledFrame:
         paint(self.runs, values.astype(np.uint16)[self.region_of_run], image)
         return image
 
-    @property
-    def labels(self) -> NDArray[np.uint16]:
+    def paint_labels(self, out: NDArray[np.uint16] | None = None) -> NDArray[np.uint16]:
         """Image (H, W) uint16 of the labels 1, 2, ... in raster order of the regions' first pixels."""
-        return self.paint(np.arange(1, len(self) + 1))
+        return self.paint(np.arange(1, len(self) + 1), out)
 
-    def eroded(self, size: int) -> tuple[Runs, Indices]:
-        """Runs that are left when each region is eroded by a square of `2 size + 1` pixels, and their regions."""
+    def eroded(self, size: int) -> "LabelledFrame":
+        """The same regions, of which only those pixels are left around which a square of `2 size + 1` is inside.
+
+        Their geometry stays that of the whole regions.
+        """
         if size == 0:
-            return self.runs, self.region_of_run
+            return self
         square = np.ones((2 * size + 1, 2 * size + 1), np.uint8)
-        labels = self.labels
+        labels = self.paint_labels()
         smallest = cv2.erode(labels, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
         largest = cv2.dilate(labels, square, borderType=cv2.BORDER_CONSTANT, borderValue=0)
-        return runs_of_labels(np.where(smallest == largest, labels, np.uint16(0)))
+        runs, region_of_run = runs_of_labels(np.where(smallest == largest, labels, np.uint16(0)))
+        return replace(self, runs=runs, region_of_run=region_of_run)
 
 
 def find_regions(
@@ -96,7 +99,7 @@ def find_regions(
     height, width = mask.shape
     frame = LabelledFrame(height, width, _geometry(runs, region_of_run, n), runs, region_of_run)
     if with_perimeter:
-        _perimeters(frame.labels, runs, region_of_run, frame.regions.perimeter)
+        _perimeters(frame.paint_labels(), runs, region_of_run, frame.regions.perimeter)
     return frame
 
 
@@ -106,7 +109,6 @@ def measure(
     background: Surface,
     *,
     weight: float = 1.0,
-    erosion: int = 0,
     pixelwise: bool = False,
 ) -> Intensities:
     """Sum the background-corrected intensity `image - weight * background` over each region.
@@ -122,8 +124,6 @@ def measure(
         The image's background surface.
     weight
         Share of the background that is subtracted, 0 to 1.
-    erosion
-        Pixels by which each region is eroded first.
     pixelwise
         Whether deviation and maximum are measured, which look at every pixel's own background.
 
@@ -132,8 +132,7 @@ def measure(
     ProcessingError
         For a non-finite pixel.
     """
-    runs, region_of_run = frame.eroded(erosion)
-    n = len(frame)
+    runs, region_of_run, n = frame.runs, frame.region_of_run, len(frame)
     area = _areas(runs, region_of_run, n)
     raw = np.zeros(n, np.float64)
     behind = np.zeros(n, np.float64)

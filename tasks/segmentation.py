@@ -19,6 +19,7 @@ from tasks.configuration import LogStdArithmetic
 from tasks.images import check_finite
 from tasks.kernel import kernel
 from tasks.runs import enclosed_runs
+from tasks.scratch import scratch
 
 N_BINS = 200
 """Bins of the histogram of log-STD."""
@@ -64,11 +65,14 @@ def segment(image: NDArray[Any], arithmetic: LogStdArithmetic = "float32") -> Bi
 
 def foreground(image: NDArray[Any], arithmetic: LogStdArithmetic = "float32") -> Bitmask:
     """Mark the pixels whose log-STD is above the mode of the image by more than three standard deviations."""
-    variance = local_variance(image, arithmetic)
+    dtype = np.float32 if arithmetic == "float32" else np.float64
+    variance = local_variance(image, arithmetic, out=scratch("variance", image.shape, dtype))
     return Bitmask.at_least(variance, foreground_variance(variance))
 
 
-def local_variance(image: NDArray[Any], arithmetic: LogStdArithmetic = "float32") -> NDArray[Any]:
+def local_variance(
+    image: NDArray[Any], arithmetic: LogStdArithmetic = "float32", out: NDArray[Any] | None = None
+) -> NDArray[Any]:
     """Variance in the 3 x 3 window around each pixel, the image's edges replicated.
 
     Where rounding makes it 0 or negative it is set to 1, whose logarithm is the 0 that the method prescribes.
@@ -79,7 +83,14 @@ def local_variance(image: NDArray[Any], arithmetic: LogStdArithmetic = "float32"
         (H, W) float32, or float64 for `exact` arithmetic; in squared counts.
     """
     check_finite(image, most=_MOST_COUNTS)
-    return _variance_float32(image) if arithmetic == "float32" else _variance_exact(image)
+    single = arithmetic == "float32"
+    if out is None:
+        out = np.empty(image.shape, np.float32 if single else np.float64)
+    if single:
+        _variance_float32(image, out)
+    else:
+        _variance_exact(image, out)
+    return out
 
 
 def foreground_variance(variance: NDArray[Any]) -> float:
@@ -110,8 +121,8 @@ def foreground_variance(variance: NDArray[Any]) -> float:
 
 def clean(mask: Bitmask) -> Bitmask:
     """Fill holes, remove specks and bays smaller than the 19 x 19 square (opening, then closing)."""
-    opened = fill_holes(mask).eroded(MORPHOLOGY_RADIUS).dilated(MORPHOLOGY_RADIUS)
-    return opened.dilated(MORPHOLOGY_RADIUS).eroded(MORPHOLOGY_RADIUS)
+    # The dilation that ends the opening and the one that begins the closing are one.
+    return fill_holes(mask).eroded(MORPHOLOGY_RADIUS).dilated(2 * MORPHOLOGY_RADIUS).eroded(MORPHOLOGY_RADIUS)
 
 
 def fill_holes(mask: Bitmask) -> Bitmask:
@@ -162,10 +173,9 @@ def _fullest_bin(bits: NDArray[Any], low: int, high: int, bounds: NDArray[Any]) 
 
 
 @kernel
-def _variance_float32(image: NDArray[Any]) -> NDArray[np.float32]:
+def _variance_float32(image: NDArray[Any], variance: NDArray[np.float32]) -> None:
     """Mean of squares minus square of the mean; rows first, then columns, each rounded to float32."""
     height, width = image.shape
-    variance = np.empty((height, width), np.float32)
     # One value of padding on each side replicates the edge.
     means = np.empty(width + 2, np.float32)
     squares = np.empty(width + 2, np.float32)
@@ -183,14 +193,12 @@ def _variance_float32(image: NDArray[Any]) -> NDArray[np.float32]:
             q = np.float32((np.float64(squares[x]) + np.float64(squares[x + 1]) + np.float64(squares[x + 2])) / 3.0)
             v = q - m * m
             row[x] = v if v > np.float32(0.0) else np.float32(1.0)
-    return variance
 
 
 @kernel
-def _variance_exact(image: NDArray[Any]) -> NDArray[np.float64]:
+def _variance_exact(image: NDArray[Any], variance: NDArray[np.float64]) -> None:
     """Mean squared deviation from the window's mean, in double precision: exact sums for images of integers."""
     height, width = image.shape
-    variance = np.empty((height, width), np.float64)
     window = np.empty(9, np.float64)
     for y in range(height):
         for x in range(width):
@@ -206,7 +214,6 @@ def _variance_exact(image: NDArray[Any]) -> NDArray[np.float64]:
                     i += 1
             v = (9.0 * squares - total * total) / 81.0
             variance[y, x] = v if v > 0.0 else 1.0
-    return variance
 
 
 @kernel

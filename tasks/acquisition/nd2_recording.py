@@ -19,6 +19,7 @@ from tasks.acquisition.checks import check_fov, check_frame, chosen_planes, name
 from tasks.acquisition.protocol import Recording, RecordingMetadata, ZPlane
 from tasks.errors import MissingFrameError, PyamaError, RecordingError
 from tasks.nd2_format import FILE_SIGNATURE, MAP_SIGNATURE, PAGE
+from tasks.scratch import scratch
 
 _CHUNK_HEADER = struct.Struct("<IIQ")  # magic, length of the name area, length of the data
 _CHUNK_MAGIC = 0x0ABECEDA
@@ -33,7 +34,11 @@ _MS_PER_MIN = 60_000.0
 
 
 class Nd2Recording(Recording):
-    """An open ND2 file; frames are read through one memory map of it.
+    """An open ND2 file.
+
+    Frames that are not compressed are read straight into memory that is used again for the next one: nd2 maps the file,
+    and mapping each page of a frame takes longer than copying it. Besides, touching a map beyond the end of a file that
+    was cut short in the meantime kills the process.
 
     A frame is an error where nd2 would give zeros or whatever stands in its place: not in the file's map of
     chunks, beyond the end of the file, or overwritten.
@@ -67,12 +72,13 @@ class Nd2Recording(Recording):
             sequence = _sequence_numbers(loops)
             self._planes = chosen_planes(z_plane, sequence.shape[2])
             self._sequence = sequence[:, :, self._planes]
+            self._compressed = attributes.compressionType is not None
             self._image_bytes = _least_bytes(attributes)
             self.metadata = _metadata(path, self._file, sequence.shape, self._sequence[:, :, 0])
             on_failure.pop_all()
 
-    def read_frame(self, fov: int, frame: int) -> NDArray[Any]:
-        """All channels of one time point: (C, H, W), C-contiguous, in the recording's dtype.
+    def read_frame(self, fov: int, frame: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """All channels of one time point: (C, H, W), C-contiguous, in the recording's dtype; into `out` if given.
 
         Raises
         ------
@@ -84,10 +90,14 @@ class Nd2Recording(Recording):
             Where the frame cannot be decoded.
         """
         check_frame(self.metadata, fov, frame)
-        image = self._read_plane(fov, frame, 0)
+        if out is None:
+            metadata = self.metadata
+            out = np.empty((metadata.n_channels, metadata.height, metadata.width), metadata.dtype)
+        self._read_plane(fov, frame, 0, out)
         for plane in range(1, len(self._planes)):
-            np.maximum(image, self._read_plane(fov, frame, plane), out=image)
-        return image
+            projected = self._read_plane(fov, frame, plane, np.empty_like(out))
+            np.maximum(out, projected, out=out)
+        return out
 
     def check_frames(self, fov: int) -> None:
         """Make sure that the file holds every frame of a FOV, without reading the pixels.
@@ -121,13 +131,32 @@ class Nd2Recording(Recording):
     ) -> None:
         self.close()
 
-    def _read_plane(self, fov: int, frame: int, plane: int) -> NDArray[Any]:
-        """(C, H, W) of one plane, counted among the chosen ones."""
+    def _read_plane(self, fov: int, frame: int, plane: int, out: NDArray[Any]) -> NDArray[Any]:
+        """Fill `out` (C, H, W) with one plane, counted among the chosen ones."""
         self._check_plane(fov, frame, plane)
         with _errors_as(f"{self._where(fov, frame, plane)} cannot be decoded"):
-            channels = self._file.read_frame(self._sequence[fov, frame, plane])
-            shape = (self.metadata.n_channels, self.metadata.height, self.metadata.width)
-            return _contiguous(channels.reshape(shape))  # nd2 drops axes of length 1
+            sequence_number = int(self._sequence[fov, frame, plane])
+            if self._compressed:
+                channels = self._file.read_frame(sequence_number).reshape(out.shape)  # nd2 drops axes of length 1
+            else:
+                channels = self._read_pixels(sequence_number)
+            _separate(channels, out)
+        return out
+
+    def _read_pixels(self, sequence_number: int) -> NDArray[Any]:
+        """View (C, H, W) of an image as it is stored: channels interleaved, rows padded."""
+        metadata = self.metadata
+        stored = scratch("stored", (metadata.height, self._image_bytes // metadata.height), np.uint8)
+        offset = self._chunks[_frame_name(sequence_number)][0] + PAGE
+        n_read = 0
+        while n_read < stored.nbytes:
+            count = os.preadv(self._stream.fileno(), [stored.reshape(-1)[n_read:].data], offset + n_read)
+            if count == 0:
+                raise _RefusedError("the file was cut short while it was read")
+            n_read += count
+        row_bytes = metadata.width * metadata.n_channels * metadata.dtype.itemsize
+        pixels = stored[:, :row_bytes].view(metadata.dtype)
+        return np.moveaxis(pixels.reshape(metadata.height, metadata.width, metadata.n_channels), -1, 0)
 
     def _check_plane(self, fov: int, frame: int, plane: int) -> None:
         with _errors_as(f"{self._where(fov, frame, plane)} cannot be read"):
@@ -139,7 +168,7 @@ class Nd2Recording(Recording):
 
     def _what_is_wrong_with(self, sequence_number: int) -> str | None:
         """Why the file does not hold an image, or None where it does."""
-        name = _FRAME_PREFIX + b"%d!" % sequence_number
+        name = _frame_name(sequence_number)
         offset = self._chunks.get(name, (None,))[0]
         if offset is None:
             return "the file does not hold it"
@@ -162,6 +191,11 @@ class Nd2Recording(Recording):
     def _where(self, fov: int, frame: int, plane: int) -> str:
         where = f"{self._name}: FOV {fov}, frame {frame}"
         return where if self.metadata.n_planes == 1 else f"{where}, plane {self._planes[plane]}"
+
+
+def _frame_name(sequence_number: int) -> bytes:
+    """Name of the chunk that holds an image."""
+    return _FRAME_PREFIX + b"%d!" % sequence_number
 
 
 class _RefusedError(ValueError):
@@ -334,15 +368,13 @@ def _nominal_times_min(loops: Sequence[ExpLoop], n_frames: int) -> tuple[NDArray
     return np.arange(n_frames, dtype=np.float64), "the frame numbers, as if frames were a minute apart"
 
 
-def _contiguous(channels: NDArray[Any]) -> NDArray[Any]:
-    """Copy (C, H, W) channels, interleaved in memory, into an array of their own, one after the other."""
-    copy = np.empty(channels.shape, channels.dtype)
+def _separate(channels: NDArray[Any], out: NDArray[Any]) -> None:
+    """Copy (C, H, W) channels, interleaved in memory, into an array that holds one after the other."""
     n_channels, pixel = channels.shape[0], channels.dtype.itemsize
     interleaved = np.moveaxis(channels, 0, -1)
     if 1 < n_channels <= _MOST_SPLIT_CHANNELS and interleaved.strides[1:] == (n_channels * pixel, pixel):
         import cv2  # here, because whoever only looks at metadata should not have to load it
 
-        cv2.split(interleaved, list(copy))
+        cv2.split(interleaved, list(out))
     else:
-        np.copyto(copy, channels)
-    return copy
+        np.copyto(out, channels)

@@ -60,8 +60,8 @@ class Recording(Protocol, AbstractContextManager["Recording"]):
 
     metadata: RecordingMetadata
 
-    def read_frame(self, fov: int, frame: int) -> NDArray[Any]:
-        """All channels of one time point: (C, H, W), C-contiguous, in the recording's dtype.
+    def read_frame(self, fov: int, frame: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """All channels of one time point: (C, H, W), C-contiguous, in the recording's dtype; into `out` if given.
 
         Raises
         ------
