@@ -1,4 +1,5 @@
 # make demo         simulate a recording, process it, compare with the truth
+# make up           the REST API with all that it needs, on this machine, until Ctrl-C
 # make test         the test suite
 # make test-stack   the tests of the REST API's jobs on the whole one-machine stack
 # make lint         formatting, style and types
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-stack lint bench install clean help
+.PHONY: demo up test test-stack lint bench install clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +18,9 @@ help:
 
 demo: install
 	$(BIN)/pyama demo
+
+up: install
+	$(BIN)/pyama up
 
 test: install
 	$(BIN)/python -m pytest

@@ -9,7 +9,8 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from signal import SIGINT
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -60,6 +61,13 @@ def _whole_number(text: str | int) -> int:
         return int(text)
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is not a whole number") from error
+
+
+def _port(text: str | int) -> int:
+    port = _whole_number(text)
+    if not 1 <= port <= 65535:
+        raise typer.BadParameter(f"{port} is not a port; allowed are 1 to 65535")
+    return port
 
 
 def _print_version(wanted: bool) -> None:
@@ -172,6 +180,73 @@ def demo(
         report = run_demo(output_dir, fovs, frames, size, workers, meter, verbose=verbose)
     print(report)
     raise typer.Exit(0 if report.comparison.passed else 1)
+
+
+@app.command()
+def up(
+    prefect_port: Annotated[
+        int, typer.Option(parser=_port, metavar="PORT", help="Port of the Prefect server and its UI.")
+    ] = 4200,
+) -> None:
+    """Run the REST API and all that it needs on this machine, until Ctrl-C.
+
+    Starts a Prefect server, work pools, deployments, workers and the API, and tells their addresses when they are
+    ready. What dies is started again; jobs that were running go on, also after the next start.
+
+    The API's settings are environment variables, such as PYAMA_PORT, PYAMA_ALLOWED_PATHS, PYAMA_MAX_JOBS; all state is
+    in the folder PYAMA_HOME, by default ~/.pyama. One stack can run in a folder.
+
+    For example:
+
+    pyama up
+
+    PYAMA_PORT=8080 PYAMA_HOME=/data/pyama pyama up --prefect-port 4300
+    """
+    from api.settings import Settings
+
+    settings = Settings.from_environment()  # a mistake is answered before Prefect is loaded, which takes seconds
+    from deployments.stack import up as run_stack
+
+    # SIGTERM is how a service manager ends it: nothing went wrong then.
+    raise typer.Exit(_INTERRUPTED_CODE if run_stack(settings, prefect_port) == SIGINT else 0)
+
+
+@app.command()
+def deploy() -> None:
+    """Tell a Prefect server of the flows: work pools and deployments. Safe to repeat.
+
+    [bold]pyama up[/bold] does this by itself; it is for a server that runs elsewhere.
+
+    For example:
+
+    PREFECT_API_URL=http://prefect.example.org:4200/api pyama deploy
+    """
+    from deployments.deploying import main as deploy_all
+
+    deploy_all()
+
+
+@app.command(name="api-key")
+def api_key(
+    name: Annotated[str, typer.Argument(help="Who will use it; told in the log of the API.", show_default=False)],
+    role: Annotated[
+        Literal["read-only", "operator"],
+        typer.Option(help="Whether it may only look, or also start, cancel, write and delete."),
+    ] = "operator",
+) -> None:
+    """Make a key for the REST API.
+
+    The key is shown once, on stdout. What the server needs is its hash: the entry for PYAMA_API_KEYS, on stderr.
+
+    For example:
+
+    pyama api-key alice
+
+    pyama api-key dashboard --role read-only
+    """
+    from deployments.api_key import api_key as make_api_key
+
+    make_api_key(name, role)
 
 
 @app.command()

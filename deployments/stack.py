@@ -257,8 +257,13 @@ class Stack:
         await self._server.stop()
 
 
-def up(settings: Settings, prefect_port: int) -> None:
+def up(settings: Settings, prefect_port: int) -> signal.Signals:
     """Run the stack until Ctrl-C or SIGTERM.
+
+    Returns
+    -------
+    signal.Signals
+        Which of them has ended it: SIGINT or SIGTERM.
 
     Raises
     ------
@@ -270,7 +275,7 @@ def up(settings: Settings, prefect_port: int) -> None:
     with _only_once(settings):
         for port, variable in ((settings.port, "PYAMA_PORT"), (prefect_port, "--prefect-port")):
             _refuse_used(settings.host if variable == "PYAMA_PORT" else "127.0.0.1", port, variable)
-        asyncio.run(_until_signal(Stack(settings, prefect_port)))
+        return asyncio.run(_until_signal(Stack(settings, prefect_port)))
 
 
 def tell(name: str, line: str) -> None:
@@ -286,18 +291,24 @@ def worker_name(pool: str) -> str:
     return f"{pool}-of-{socket.gethostname()}"
 
 
-async def _until_signal(stack: Stack) -> None:
+async def _until_signal(stack: Stack) -> signal.Signals:
     running = asyncio.create_task(stack.run())
     loop = asyncio.get_running_loop()
+    received: list[signal.Signals] = []
 
-    def end() -> None:
+    def end(number: signal.Signals) -> None:
+        received.append(number)
+        if len(received) > 1:  # to cut the stopping short would leave programs behind
+            tell("pyama", "stopping already; it takes some seconds")
+            return
         tell("pyama", "stopping")
         running.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, end)
+        loop.add_signal_handler(number, end, number)
     with suppress(asyncio.CancelledError):
         await running
+    return received[0]
 
 
 @contextmanager

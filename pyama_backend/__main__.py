@@ -20,6 +20,8 @@ def main() -> None:
         app,
         host=settings.host,
         port=settings.port,
+        # A client that asks now and then keeps its connection.
+        timeout_keep_alive=75,
         access_log=False,
         log_level="debug" if settings.debug else "info",
     )

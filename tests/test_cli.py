@@ -6,12 +6,14 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
 
+from api.security import ApiKey, parse_api_key
 from deployments.cli import main
 from deployments.planning import parse_settings, plan_run
 from tasks.errors import InvalidParametersError
@@ -212,6 +214,10 @@ def test_file_that_is_no_recording_is_told_in_one_line(
         (["process"], "Missing argument 'file'"),
         (["process", "film.nd2"], "Missing option '--output-dir'"),
         (["proces"], "No such command 'proces'"),
+        (["up", "--prefect-port", "http"], "Invalid value for '--prefect-port': 'http' is not a whole number"),
+        (["up", "--prefect-port", "0"], "Invalid value for '--prefect-port': 0 is not a port"),
+        (["api-key", "a:b"], "'a:b' cannot be the name of a key"),
+        (["api-key", "alice", "--role", "admin"], "'admin' is not one of 'read-only', 'operator'"),
         (["doctor", "--verify", "/nowhere"], "/nowhere holds no FOV directories"),
     ],
 )
@@ -319,10 +325,45 @@ def test_values_are_yaml_scalars(text: str, value: object) -> None:
     assert parse_settings([f"name={text}"]) == {"name": value}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["process", "--help"], ["demo", "-h"], ["doctor", "--help"], []])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["process", "--help"],
+        ["demo", "-h"],
+        ["up", "-h"],
+        ["deploy", "-h"],
+        ["api-key", "-h"],
+        ["doctor", "--help"],
+        [],
+    ],
+)
 def test_help_is_printed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == (0 if arguments else 2)
     assert "Usage: pyama" in capsys.readouterr().out
+
+
+def test_api_key_is_printed_and_its_hash_is_for_the_server(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["api-key", "dashboard", "--role", "read-only"]) == 0
+    out, err = capsys.readouterr()
+    (key,) = out.split()
+    (line,) = err.splitlines()
+    assert parse_api_key(line.split()[-1]) == ApiKey("dashboard", "read-only", sha256(key.encode()).hexdigest())
+    assert key not in err
+
+
+def test_deploying_to_a_server_that_does_not_answer_is_told_in_one_line() -> None:
+    result = run_pyama("deploy", environment={"PREFECT_API_URL": "http://127.0.0.1:9/api"})
+    assert (result.returncode, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("pyama: Prefect does not answer")
+
+
+def test_wrong_setting_of_the_stack_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYAMA_PORT", "http")
+    assert "PYAMA_PORT: " in mistake(capsys, "up")
 
 
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

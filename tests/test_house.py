@@ -17,7 +17,7 @@ ALLOWED = {
     "pyama_backend": {"api"},
 }
 HEAVY = {"cv2", "numba", "scipy", "skimage"}
-LIGHT = ["tasks.acquisition", "tasks.configuration", "tasks.errors", "tasks.features", "tasks.output"]
+LIGHT = ["api.main", "tasks.acquisition", "tasks.configuration", "tasks.errors", "tasks.features", "tasks.output"]
 
 
 def imported(path: Path) -> dict[str, int]:
