@@ -20,12 +20,12 @@ import nd2
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.idle_workers import idle_workers
 from tasks.acquisition import RecordingMetadata, open_recording, suggest_channels
 from tasks.background import background_pixels, tile_grid
 from tasks.bitmask import Bitmask
 from tasks.configuration import Configuration, FluorescenceChannel, Keep, ScienceParameters
-from tasks.fov import Helpers
-from tasks.fov_job import FovJob
+from tasks.fov_job import FovJob, FovReport
 from tasks.output import Provenance, ensure_folder
 from tasks.regions import find_regions, measure
 from tasks.segmentation import clean, foreground_variance, local_variance
@@ -43,10 +43,11 @@ def main() -> None:
     parser.add_argument("--keep", choices=["all", "labels", "none"], default="all")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--processes", action="store_true")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
     programs: dict[str, Callable[[], dict[str, Any]]] = {
         "floor": partial(floor, options.recording, options.output, options.keep),
-        "pipeline": partial(pipeline, options.recording, options.output, options.keep),
+        "pipeline": partial(pipeline, options.recording, options.output, options.keep, options.rounds),
         "stages": partial(stages, options.recording),
         "scaling": partial(
             scaling, options.recording, options.output, options.keep, options.workers, options.processes
@@ -89,11 +90,11 @@ def floor(recording: Path, output: Path, keep: Keep) -> dict[str, Any]:
         return repeated(run, output) | {"n_frames": n_frames}
 
 
-def pipeline(recording: Path, output: Path, keep: Keep) -> dict[str, Any]:
+def pipeline(recording: Path, output: Path, keep: Keep, rounds: int) -> dict[str, Any]:
     """Process FOV 0 as a task of a run does, without the orchestrator."""
     job, metadata = job_for(recording, output, keep)
     before = peak_mb()
-    figures = repeated(lambda: job.run(0), output)
+    figures = repeated(lambda: job.run(0), output, rounds)
     return figures | {"n_frames": metadata.n_frames, "peak_mb": peak_mb() - before}
 
 
@@ -108,9 +109,14 @@ def scaling(recording: Path, output: Path, keep: Keep, n_workers: int, processes
 def spread(recording: Path, output: Path, keep: Keep, n_workers: int, processes: bool) -> dict[str, Any]:
     """Process FOV 0 with its frames spread over the workers of a Dask cluster."""
     job, _ = job_for(recording, output, keep)
+    n_helpers = n_workers if n_workers > 1 else 0
     with cluster(n_workers, processes) as client:
-        helpers = Helpers(client.get_executor(pure=False), n_workers) if n_workers > 1 else None
-        return repeated(lambda: job.run(0, helpers=helpers), output, rounds=3)
+        return repeated(lambda: client.submit(_run_with_help, job, n_helpers, pure=False).result(), output)
+
+
+def _run_with_help(job: FovJob, n_threads: int) -> FovReport:
+    with idle_workers(n_threads) as helpers:
+        return job.run(0, helpers=helpers)
 
 
 def stages(recording: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The FOVs of a run: one Prefect task run for each, a bounded number at a time, on a Dask cluster."""
 
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from queue import Empty, SimpleQueue
@@ -15,11 +15,11 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 from prefect_dask.task_runners import DaskTaskRunner
 
+from flows.idle_workers import idle_workers
 from flows.progress import ProgressArtifact, RunProgress, event_topic, hearing_tasks, tell_run
 from flows.stopping import AbandonedError, Deadline, call_off, refuse_if_abandoned
 from flows.task_runner import connect, count_threads
 from tasks.errors import PyamaError
-from tasks.fov import Helpers
 from tasks.fov_job import FovJob, FovReport, is_transient
 
 _LOOK_INTERVAL_S = 0.5
@@ -66,21 +66,10 @@ def compute_fov(job: FovJob, fov: int, n_frames: int, topic: str, n_helpers: int
 
     try:
         refuse_if_abandoned()
-        with dask_helpers(n_helpers) as helpers:
+        with idle_workers(n_helpers) as helpers:
             return job.run(fov, on_frame, helpers)
     except AbandonedError as error:
         return Cancelled(message=str(error))
-
-
-@contextmanager
-def dask_helpers(n_workers: int) -> Iterator[Helpers | None]:
-    """Have the other workers of the cluster help with the frames of this FOV; 0 for no help."""
-    if n_workers == 0:
-        yield None
-        return
-    # Within the block this task does not count as one that keeps a worker busy.
-    with distributed.worker_client() as client:
-        yield Helpers(client.get_executor(pure=False), n_workers, refuse_if_abandoned)
 
 
 def compute_fovs(

@@ -6,7 +6,7 @@ So the frames ask the worker they are on: that is as good as being told, and cos
 """
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -38,10 +38,20 @@ def refuse_if_abandoned() -> None:
     AbandonedError
         Where the scheduler has taken the task back, or the worker is closing.
     """
+    watch_this_task()()
+
+
+def watch_this_task() -> Callable[[], None]:
+    """Make a function that does the same for the Dask task that calls this, from any thread of its worker."""
     worker = distributed.get_worker()
-    task = worker.state.tasks.get(worker.get_current_task())
-    if task is None or task.state not in _WANTED or worker.status is not distributed.Status.running:
-        raise AbandonedError("called off, because the run was cancelled or its process is gone")
+    key = worker.get_current_task()
+
+    def refuse_if_abandoned() -> None:
+        task = worker.state.tasks.get(key)
+        if task is None or task.state not in _WANTED or worker.status is not distributed.Status.running:
+            raise AbandonedError("called off, because the run was cancelled or its process is gone")
+
+    return refuse_if_abandoned
 
 
 def call_off(client: distributed.Client, futures: Sequence[distributed.Future[Any]]) -> None:

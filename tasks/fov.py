@@ -8,7 +8,7 @@ tables that come back.
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
 from itertools import islice
 
@@ -29,8 +29,8 @@ from tasks.tracking import Tracker
 FrameListener = Callable[[int], None]
 """Called with the number of frames that are done; whatever it raises ends the pass."""
 
-_CHUNKS_PER_WORKER = 4
-_MOST_FRAMES_PER_CHUNK = 32
+_MOST_FRAMES_PER_CHUNK = 8
+"""Few enough that linking keeps up with the workers; handing over a chunk costs a cluster some milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,9 @@ def _in_order(work: FrameWork, recording: Recording, helpers: Helpers | None) ->
     if helpers is None:
         yield from work.do(recording, range(n_frames))
         return
-    n_chunks = helpers.n_workers * _CHUNKS_PER_WORKER
-    size = min(max(-(-n_frames // n_chunks), 1), _MOST_FRAMES_PER_CHUNK)
+    # Every worker gets as many chunks as any other, so that all end together.
+    n_rounds = -(-n_frames // (helpers.n_workers * _MOST_FRAMES_PER_CHUNK))
+    size = -(-n_frames // (helpers.n_workers * n_rounds))
     chunks = (range(first, min(first + size, n_frames)) for first in range(0, n_frames, size))
     # Twice as many chunks as workers are on their way: nobody waits for work, and memory stays bounded.
     running: deque[Future[list[FrameResult]]] = deque()
@@ -182,8 +183,8 @@ def _in_order(work: FrameWork, recording: Recording, helpers: Helpers | None) ->
                 return
             yield from running.popleft().result()
     finally:
-        for future in running:
-            future.cancel()
+        # Nobody may still be at work for a FOV that has ended.
+        wait([future for future in running if not future.cancel()])
 
 
 def _background_warning(channel: int, frames: list[int]) -> str:

@@ -1,7 +1,7 @@
 """The traces table of one FOV: a row for each cell and frame."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from io import StringIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES, Column, Intens
 
 IDENTITY_COLUMNS = ("fov", "cell", "frame", "time", "good")
 POSITION_COLUMNS = ("position_x", "position_y", "bbox_x0", "bbox_y0", "bbox_x1", "bbox_y1")
+
+_ROWS_IN_A_BLOCK = 2000
 
 
 def trace_columns(channels: Channels) -> list[str]:
@@ -61,8 +63,8 @@ class TraceRows:
         """(n, 4) box of each row."""
         return np.concatenate([np.empty((0, 4), np.int32), *self._boxes])
 
-    def to_csv(self, fov: int, times_min: NDArray[np.float64], kept: NDArray[np.bool_]) -> str:
-        """Table as text, sorted by cell and frame; an undefined value is an empty field.
+    def to_csv(self, fov: int, times_min: NDArray[np.float64], kept: NDArray[np.bool_]) -> Iterator[str]:
+        """Table as text, in pieces, sorted by cell and frame; an undefined value is an empty field.
 
         Parameters
         ----------
@@ -74,13 +76,13 @@ class TraceRows:
             (n,) which rows belong in the table.
         """
         columns = trace_columns(self.channels)
-        frames = np.repeat(np.arange(len(self._cells)), [len(cells) for cells in self._cells])[kept]
-        cells = self.cells[kept]
-        values = np.concatenate([np.empty((0, len(columns) - len(IDENTITY_COLUMNS))), *self._values])[kept]
-        order = np.lexsort((frames, cells))
-        table = np.column_stack([cells, frames, times_min[frames], values])[order]
+        cells, frames = self.cells, np.repeat(np.arange(len(self._cells)), [len(cells) for cells in self._cells])
+        values = np.concatenate([np.empty((0, len(columns) - len(IDENTITY_COLUMNS))), *self._values])
+        rows = np.flatnonzero(kept)
+        rows = rows[np.lexsort((frames[rows], cells[rows]))]
         row = f"{fov},%d,%d,%.6f,True" + ",%.6f" * values.shape[1] + "\n"
-        text = StringIO()
-        text.write(",".join(columns) + "\n")
-        text.writelines(row % tuple(line) for line in table.tolist())
-        return text.getvalue().replace(",nan", ",")
+        yield ",".join(columns) + "\n"
+        # Numbers of Python take several times the memory of an array's.
+        for block in np.split(rows, range(_ROWS_IN_A_BLOCK, len(rows), _ROWS_IN_A_BLOCK)):
+            table = np.column_stack([cells[block], frames[block], times_min[frames[block]], values[block]])
+            yield "".join([row % tuple(line) for line in table.tolist()]).replace(",nan", ",")

@@ -62,7 +62,7 @@ def write_fov(output_dir: Path, fov: int, provenance: Provenance, *, replace: bo
             phase.write(t, frame)
             background.write(t, frame.astype(np.float32) / 3)
             threading.Event().wait(pause)
-        directory.write_text(directory.layout.traces, f"fov,cell\n{fov},1\n")
+        directory.write_text(directory.layout.traces, [f"fov,cell\n{fov},1\n"])
         return directory.commit(n_cells=1, warnings=["one warning"])
 
 

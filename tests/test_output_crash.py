@@ -192,7 +192,7 @@ def test_one_process_cannot_hold_the_folder_twice(tmp_path: Path) -> None:
 def test_a_writer_whose_run_is_dead_cannot_put_a_half_emptied_directory_in_place(tmp_path: Path) -> None:
     provenance = make_provenance()
     with FovDirectory(tmp_path, 0, provenance) as directory:
-        directory.write_text(directory.layout.traces, "fov\n")
+        directory.write_text(directory.layout.traces, ["fov\n"])
         remove_leftovers(tmp_path)
         with pytest.raises(OutputError, match="disappeared"):
             directory.commit(n_cells=0)

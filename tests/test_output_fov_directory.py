@@ -85,7 +85,7 @@ def test_nothing_stays_of_an_attempt_that_fails(tmp_path: Path, provenance: Prov
 
 def test_nothing_stays_of_an_attempt_without_a_commit(tmp_path: Path, provenance: Provenance) -> None:
     with FovDirectory(tmp_path, 0, provenance) as directory:
-        directory.write_text(directory.layout.traces, "fov,cell\n")
+        directory.write_text(directory.layout.traces, ["fov,cell\n"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -183,7 +183,7 @@ def test_many_attempts_at_once_all_end_well(tmp_path: Path, provenance: Provenan
             for t, frame in enumerate(frames(0)):
                 phase.write(t, frame)
                 background.write(t, frame.astype(np.float32) / 3)
-            directory.write_text(directory.layout.traces, "fov,cell\n0,1\n")
+            directory.write_text(directory.layout.traces, ["fov,cell\n0,1\n"])
             together.wait(timeout=30)
             return directory.commit(n_cells=1, warnings=["one warning"])
 

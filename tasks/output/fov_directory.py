@@ -1,7 +1,8 @@
 """One attempt at a FOV's directory, which is there whole or not at all."""
 
 import errno
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -54,7 +55,7 @@ class FovDirectory:
             phase = directory.stack(directory.layout.phase(0), (n_frames, height, width), "uint16")
             for t, frame in enumerate(frames):
                 phase.write(t, frame)
-            directory.write_text(directory.layout.traces, table)
+            directory.write_text(directory.layout.traces, [table])
             directory.commit(n_cells=n_cells, warnings=warnings)
     """
 
@@ -89,12 +90,17 @@ class FovDirectory:
         self._write_back.add(self._temporary / name)
         return self._stacks[name]
 
-    def write_text(self, name: str, text: str) -> None:
-        """Write a small file as UTF-8, line ends as they are."""
-        content, path = text.encode(), self._temporary / name
-        with told("write", path, needs=len(content)):
-            write_durably(path, content)
-        self._files[name] = FileRecord(len(content), zlib_ng.crc32(content))
+    def write_text(self, name: str, pieces: Iterable[str]) -> None:
+        """Write a file as UTF-8, piece by piece, line ends as they are."""
+        path, n_bytes, crc = self._temporary / name, 0, 0
+        with told("write", path), path.open("xb") as file:
+            for piece in pieces:
+                content = piece.encode()
+                file.write(content)
+                n_bytes, crc = n_bytes + len(content), zlib_ng.crc32(content, crc)
+            file.flush()
+            os.fsync(file.fileno())
+        self._files[name] = FileRecord(n_bytes, crc)
 
     def commit(self, *, n_cells: int, warnings: Sequence[str] = ()) -> bool:
         """Finish all files and put the directory in place.
