@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-_INTERVAL_S = 0.2
+_INTERVAL_S = 0.05
 _SYNC_FILE_RANGE_WRITE = 2
 
 
