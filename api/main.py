@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 
+from api.documentation import OPENAPI_PATH, add_documentation
 from api.errors import install_error_handlers
 from api.logs import configure_logging
 from api.metrics import RequestMetrics
@@ -68,6 +69,9 @@ def create_app(settings: Settings) -> FastAPI:
         version=version("pyama-backend"),
         lifespan=_lifespan,
         redirect_slashes=False,
+        openapi_url=OPENAPI_PATH,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.settings = settings
     app.state.metrics = metrics = RequestMetrics(settings.home / "metrics")
@@ -82,6 +86,7 @@ def create_app(settings: Settings) -> FastAPI:
     for routers, prefix in ((ROUTERS, BASE), (ROOT_ROUTERS, "")):
         for router in routers:
             app.include_router(router, prefix=prefix, dependencies=[Depends(check_role)], responses=documented_errors())
+    add_documentation(app)
     return app
 
 

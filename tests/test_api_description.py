@@ -1,5 +1,6 @@
 """The OpenAPI description and the interactive documentation."""
 
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from fastapi import FastAPI
 
 from api.main import create_app
 from api.settings import Settings
-from tests.api_server import ask
+from tests.api_server import ask, error_of
 
 METHODS = {"get", "post", "delete", "put", "patch"}
 
@@ -33,11 +34,35 @@ def operations(description: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
+class Links(HTMLParser):
+    """What a page loads."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value for name, value in attrs if name in {"src", "href"} and value]
+
+
 @pytest.mark.parametrize("path", ["/docs", "/redoc"])
-def test_interactive_documentation(app: FastAPI, path: str) -> None:
+def test_interactive_documentation_loads_everything_from_this_host(app: FastAPI, path: str) -> None:
     response = ask(app, "GET", path)
     assert response.status_code == 200
     assert "/openapi.json" in response.text
+    links = Links(response.text).found
+    assert any(link.endswith(".js") for link in links)
+    for link in links:
+        assert link.startswith("/"), link
+        loaded = ask(app, "GET", link)
+        assert loaded.status_code == 200, link
+        assert len(loaded.content) > 1000
+
+
+def test_interactive_documentation_gives_nothing_but_its_scripts(app: FastAPI) -> None:
+    for path in ("/docs-assets/", "/docs-assets/nothing.js", "/docs-assets/..%2f__init__.py"):
+        error_of(ask(app, "GET", path), 404, "NOT_FOUND")
 
 
 def test_every_route_documents_its_errors_with_examples(description: dict[str, Any]) -> None:
