@@ -1,22 +1,24 @@
-"""The demo: a recording is simulated and processed, and the result is held against the truth."""
+"""The demo: a recording is simulated and processed through the REST API, and the result is held against the truth."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from deployments.local_run import RunSummary, run_plan
-from deployments.picture import draw_fov, read_traces
-from deployments.planning import check_parameters, plan_run
+from deployments.api_client import ApiClient, Body
+from deployments.own_stack import own_stack
+from deployments.picture import draw_fov
+from deployments.planning import check_parameters
 from deployments.terminal import Meter
-from tasks.acquisition import open_recording
+from tasks.acquisition import RecordingMetadata, open_recording
 from tasks.errors import InvalidParametersError, OutputConflictError, OutputError, PyamaError
 from tasks.features import column_name
 from tasks.output import Manifest, ensure_folder, fov_directories, read_manifest
@@ -59,8 +61,11 @@ class DemoReport:
     """What the demo did; its text is a table."""
 
     comparison: Comparison
-    summary: RunSummary
+    results: Body
+    """What the API tells of the job's results."""
     seconds_simulating: float
+    seconds_processing: float
+    """From the request to the end of the job."""
     folder: Path
 
     def __str__(self) -> str:
@@ -69,19 +74,20 @@ class DemoReport:
         table.add_column()
         table.add_column(justify="right")
         for name, value in (
+            ("fields of view", str(len(self.results["fovs"]))),
             ("cells found, of cells simulated", f"{comparison.n_found} of {comparison.n_cells}"),
             ("spurious cells", str(comparison.n_spurious)),
             ("median error of the intensities *", f"{comparison.median_error:.2%}"),
             ("largest error of the intensities *", f"{comparison.max_error:.2%}"),
             ("seconds to simulate", f"{self.seconds_simulating:.1f}" if self.seconds_simulating else "there already"),
-            ("seconds to process", f"{self.summary.seconds:.1f}"),
+            ("seconds to process", f"{self.seconds_processing:.1f}"),
         ):
             table.add_row(name, value)
         text = StringIO()
         console = Console(file=text, width=80)
         console.print(table)
         text.write("* relative to the brightest frame of the cell\n")
-        text.write(f"{self.summary}\nPicture: {self.folder / PICTURE}\n")
+        text.write(f"Results: {self.results['output_dir']}\nPicture: {self.folder / PICTURE}\n")
         text.write("The truth was found." if comparison.passed else "THE TRUTH WAS NOT FOUND.")
         return text.getvalue()
 
@@ -89,7 +95,7 @@ class DemoReport:
 def run_demo(
     folder: Path, n_fovs: int, n_frames: int, size: int, n_workers: int | None, meter: Meter, *, verbose: bool = False
 ) -> DemoReport:
-    """Simulate, process and compare.
+    """Simulate, process through the REST API of a stack of its own, and compare.
 
     The simulation is deterministic: a second demo with the same settings finds the work done. One with other
     settings replaces the first; anything else in the folder stays.
@@ -105,32 +111,65 @@ def run_demo(
     meter
         Shows how far it is.
     verbose
-        Whether Prefect's log is shown.
+        Whether the log of the stack is shown.
 
     Raises
     ------
     PyamaError
-        Where a setting is out of range, the folder cannot be used, or the run failed.
+        Where a setting is out of range, the folder cannot be used, or the job failed.
     """
     folder = folder.absolute()
     settings = demo_settings(n_fovs, n_frames, size)
     # All results in this folder are a demo's: those of an older version of the program are replaced.
     parameters = {"overwrite": True} | ({} if n_workers is None else {"n_workers": n_workers})
     check_parameters(parameters)
-    started = monotonic()
     truth = _find_demo(folder, settings)
-    seconds_simulating = 0.0
     if truth is None:
-        truth = _make_recording(folder, settings, meter)
-        seconds_simulating = monotonic() - started
-    plan = plan_run(folder / RECORDING, folder / RESULTS, None, [], parameters)
-    summary = run_plan(plan, meter, verbose=verbose)
+        ensure_folder(folder)
+        _refuse_full_disk(folder, settings)
+    with own_stack(verbose=verbose) as stack:  # which starts while the recording is being simulated
+        started_s = monotonic()
+        seconds_simulating = 0.0
+        if truth is None:
+            truth = _make_recording(folder, settings, meter)
+            seconds_simulating = monotonic() - started_s
+        meter.begin("Starting Prefect, workers and the REST API")
+        stack.wait_until_ready()
+        with ApiClient(stack.api_url) as client:
+            started_s = monotonic()
+            results = _process(client, folder, parameters, meter)
+            seconds_processing = monotonic() - started_s
     meter.begin("Comparing with the truth")
-    directories = fov_directories(folder / RESULTS)
-    comparison = compare([read_traces(directories[fov]) for fov in plan.fovs], truth)
+    comparison = compare([pd.read_csv(path) for path in results["traces"]], truth)
     with told("write", folder / PICTURE):
-        draw_fov(directories[0], folder / PICTURE, plan.metadata, truth)
-    return DemoReport(comparison, summary, seconds_simulating, folder)
+        draw_fov(fov_directories(folder / RESULTS)[0], folder / PICTURE, _metadata(folder / RECORDING), truth)
+    return DemoReport(comparison, results, seconds_simulating, seconds_processing, folder)
+
+
+def _process(client: ApiClient, folder: Path, parameters: Mapping[str, Any], meter: Meter) -> Body:
+    """Process the recording by the calls that the API's documentation shows; what it tells of the results."""
+    recording = str(folder / RECORDING)
+    loaded = client.post("/processing/load-metadata", {"file_path": recording})
+    started = client.post(
+        "/processing/workflow/start",
+        {
+            "microscopy_path": recording,
+            "output_dir": str(folder / RESULTS),
+            "channels": loaded["suggested_channels"],
+            "parameters": parameters,
+        },
+    )
+    job_id = started["job_id"]
+    n_frames = loaded["metadata"]["n_fovs"] * loaded["metadata"]["n_frames"]
+    meter.begin("Processing", "frames")
+
+    def show(status: Body) -> None:
+        progress = status["progress"]
+        note = f"{progress['current_fov']} of {progress['total_fovs']} FOVs"
+        meter.update(round(progress["percentage"] / 100 * n_frames), n_frames, note)
+
+    client.finish(f"/processing/workflow/status/{job_id}", show)
+    return client.get(f"/processing/workflow/results/{job_id}")
 
 
 def demo_settings(n_fovs: int, n_frames: int, size: int) -> SimulationSettings:
@@ -209,8 +248,7 @@ def _find_demo(folder: Path, settings: SimulationSettings) -> Truth | None:
             "choose another folder with --output-dir"
         ) from error
     try:
-        with open_recording(recording) as opened:
-            sizes = opened.metadata.sizes
+        sizes = _metadata(recording).sizes
     except PyamaError:
         return None
     # A demo that was interrupted may have left the recording of one and the truth of another.
@@ -219,8 +257,6 @@ def _find_demo(folder: Path, settings: SimulationSettings) -> Truth | None:
 
 def _make_recording(folder: Path, settings: SimulationSettings, meter: Meter) -> Truth:
     """Write recording and truth; clear away the results of an earlier demo."""
-    ensure_folder(folder)
-    _refuse_full_disk(folder, settings)
     meter.begin("Simulating", "images")
     recording, truth_file = folder / f".{RECORDING}.tmp", folder / f".{TRUTH}.tmp"
     with told("write", folder / RECORDING):
@@ -243,6 +279,11 @@ def _results_of_a_demo(results: Path) -> list[Path]:
         return not (directory / manifest.layout.inspected).exists()
 
     return [path for path in fov_directories(results).values() if of_a_demo(read_manifest(path), path)]
+
+
+def _metadata(recording: Path) -> RecordingMetadata:
+    with open_recording(recording) as opened:
+        return opened.metadata
 
 
 def _sizes(settings: SimulationSettings) -> dict[str, int]:

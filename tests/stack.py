@@ -206,6 +206,11 @@ def children(pid: int | None) -> list[int]:
     return found
 
 
+def descendants(pid: int) -> list[int]:
+    """Processes that a process has started, and those that these have."""
+    return [found for child in children(pid) for found in (child, *descendants(child))]
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process is there and no mere corpse."""
     try:

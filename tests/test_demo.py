@@ -1,6 +1,7 @@
 """The demo finds what it has simulated, can be repeated, and touches nothing that is not its own."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -12,9 +13,12 @@ from matplotlib.image import imread
 from deployments.demo import Comparison, compare
 from deployments.picture import read_traces
 from tasks.simulation import Truth
+from tests.engines import wait_until
 from tests.output_worker import content
-from tests.program import mistake, run_pyama
+from tests.program import mistake, run_pyama, start_pyama
+from tests.stack import descendants, is_alive
 
+STOP_DEADLINE_S = 60.0
 SIZE = ("--fovs", "2", "--frames", "4", "--size", "400")
 
 
@@ -24,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def demo(folder: Path, prefect_api: str) -> CompletedProcess[str]:
+def demo(folder: Path) -> CompletedProcess[str]:
     return run_pyama("demo", "--output-dir", folder, *SIZE)
 
 
@@ -56,6 +60,7 @@ def test_picture_is_a_landscape_with_color(demo: CompletedProcess[str], folder: 
     assert imread(folder / "demo.png")[..., :3].std(axis=2).max() > 0.3
 
 
+@pytest.mark.stack
 def test_demo_can_be_repeated_and_then_replaced(
     demo: CompletedProcess[str], folder: Path, traces: list[pd.DataFrame], truth: Truth
 ) -> None:
@@ -65,13 +70,32 @@ def test_demo_can_be_repeated_and_then_replaced(
     second = run_pyama("demo", "--output-dir", folder, *SIZE)
     assert second.returncode == 0, second.stderr
     assert [(path.stat().st_ino, path.stat().st_mtime_ns) for path in kept] == before
-    assert "FOVs: 2 (2 finished before)" in second.stdout
+    assert "there already" in second.stdout
 
     third = run_pyama("demo", "--output-dir", folder, "--fovs", "1", "--frames", "3", "--size", "400")
     assert third.returncode == 0, third.stderr
     assert [path.name for path in (folder / "results").glob("fov_*")] == ["fov_000"]
     assert json.loads((folder / "truth.json").read_text())["settings"]["n_frames"] == 3
     assert (folder / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_interrupted_demo_leaves_no_process_behind(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    environment = {"TMPDIR": str(tmp_path / "scratch")}
+    with start_pyama("demo", "-o", tmp_path / "out", *SIZE, environment=environment) as demo:
+        assert demo.stderr is not None
+        assert any("Processing…" in line for line in iter(demo.stderr.readline, ""))
+        started = descendants(demo.pid)
+        assert len(started) >= 5  # pyama up, Prefect server, two workers, API
+        demo.send_signal(number)
+        assert demo.wait(STOP_DEADLINE_S) == code
+        wait_until(lambda: not any(is_alive(pid) for pid in started), "all programs are gone", STOP_DEADLINE_S)
+    if number != signal.SIGKILL:
+        assert list((tmp_path / "scratch").glob("pyama-*")) == []
 
 
 def rows_of_first_cell(table: pd.DataFrame) -> pd.Index:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.engines import wait_until
 from tests.program import run_pyama, start_pyama
-from tests.stack import START_DEADLINE_S, answers, children, free_port, is_alive
+from tests.stack import START_DEADLINE_S, answers, descendants, free_port, is_alive
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
 
@@ -66,11 +66,6 @@ def running_up(home: Path) -> Iterator[Up]:
         if running.process.poll() is None:
             running.stop(signal.SIGTERM)
         running.process.communicate()
-
-
-def descendants(pid: int) -> list[int]:
-    """Processes that a process has started, and those that these have."""
-    return [found for child in children(pid) for found in (child, *descendants(child))]
 
 
 def test_up_is_ready_runs_once_and_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
