@@ -28,17 +28,17 @@ BASE = "/api/v1"
 """Where all routes are."""
 
 ROUTERS: tuple[APIRouter, ...] = (
+    workflow.router,
+    jobs.router,
     metadata.router,
     features.router,
     files.router,
     recent_files.router,
     samples.router,
     models.router,
-    workflow.router,
-    jobs.router,
     monitoring.router,
 )
-"""Routes under the base."""
+"""Routes under the base; those that are polled come first, because a request is held against one after the other."""
 
 ROOT_ROUTERS: tuple[APIRouter, ...] = (jobs.router, monitoring.router)
 """Those of them that are at the root as well."""

@@ -1,7 +1,8 @@
 """What is known of the jobs that clients ask for again and again, shared by all API processes of a host.
 
 Many pollers cost little: an answer may be a moment old, and one look at the orchestrator brings all jobs that are
-being watched up to date. A client that meets one process after the other must not see a job go back in time, so the
+being watched up to date. That look is taken before anybody asks, again and again while jobs are being watched, so that
+no client waits for it, not even where all of them ask at the same moment. A client that meets one process after the other must not see a job go back in time, so the
 moment is the same for all: it is in a file, and only the process that holds the file's lock looks at the orchestrator
 and writes. Losing the file loses nothing.
 """
@@ -12,6 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from api.jobs import Job
 FRESH_S = 1.2
 """Age up to which what is known is good enough."""
 _RENEW_S = 0.6
-"""Age from which on it is renewed, while those who ask still get it."""
+"""Age at which it is renewed for those who will ask."""
 _WATCHED_S = 6.0
 """How long after the last question a job counts as being watched."""
 _LOCK_PATIENCE_S = 3.0
@@ -61,6 +63,7 @@ class StatusBoard:
         self._version: tuple[int, int] | None = None
         self._watched: dict[str, float] = {}
         self._renewal: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
 
     async def job(self, job_id: str, *, not_before_s: float = 0.0) -> Job | None:
         """State of a job; None where there is no such job.
@@ -80,44 +83,55 @@ class StatusBoard:
         now = time.monotonic()
         self._watched[job_id] = now
         entry = self._known().get(job_id)
-        age_s = now - entry.looked_at_s if entry is not None else float("inf")
-        if entry is None or age_s > FRESH_S or entry.looked_at_s < not_before_s:
-            entry = await self._renewed(job_id, max(not_before_s, now - FRESH_S))
-        elif age_s > _RENEW_S:
-            self._start_renewal()
+        not_before_s = max(not_before_s, now - FRESH_S)
+        if entry is None or entry.looked_at_s < not_before_s:
+            entry = await self._renewed(job_id, not_before_s)
+        if self._keeper is None or self._keeper.done():
+            self._keeper = asyncio.create_task(self._keep_fresh())
         return entry.job
 
     async def _renewed(self, job_id: str, not_before_s: float) -> _Entry:
         while True:
             self._watched[job_id] = time.monotonic()
-            await asyncio.shield(self._start_renewal())
+            await asyncio.shield(self._start_renewal(not_before_s))
             entry = self._known().get(job_id)
             if entry is not None and entry.looked_at_s >= not_before_s:
                 return entry
 
-    def _start_renewal(self) -> asyncio.Task[None]:
+    async def _keep_fresh(self) -> None:
+        """Renew what is known in advance, as long as anybody asks."""
+        while self._recently_watched(time.monotonic()):
+            await asyncio.sleep(_RENEW_S)
+            with suppress(Exception):  # whoever asks next is told what is wrong
+                await self._start_renewal(time.monotonic() - _RENEW_S / 2)
+
+    def _start_renewal(self, not_before_s: float) -> asyncio.Task[None]:
         """Renew, unless that is under way already."""
         if self._renewal is None or self._renewal.done():
-            self._renewal = asyncio.create_task(self._renew())
+            self._renewal = asyncio.create_task(self._renew(not_before_s))
             # Where nobody waits for it, nobody else takes note of its failure.
             self._renewal.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self._renewal
 
-    async def _renew(self) -> None:
-        asked_at_s = time.monotonic()
+    async def _renew(self, not_before_s: float) -> None:
+        """Look at the orchestrator, unless another process of the host has done so since a moment."""
         async with host_lock(self._path.with_suffix(".lock"), _LOCK_PATIENCE_S):
             known = self._known()
             began_s = time.monotonic()
-            recent = {job_id: at for job_id, at in self._watched.items() if began_s - at < _WATCHED_S}
-            self._watched = recent
+            recent = self._recently_watched(began_s)
             for job_id, entry in known.items():
                 if began_s - entry.watched_at_s < _WATCHED_S:
                     recent.setdefault(job_id, entry.watched_at_s)
-            if all(job_id in known and known[job_id].looked_at_s >= asked_at_s for job_id in self._watched):
-                return  # another process has just done it
+            if all(job_id in known and known[job_id].looked_at_s >= not_before_s for job_id in self._watched):
+                return
             latest = sorted(recent, key=lambda job_id: recent[job_id])[-_MOST_WATCHED:]
             jobs = await self._look(latest)
             self._write({job_id: _Entry(began_s, recent[job_id], jobs.get(job_id)) for job_id in latest})
+
+    def _recently_watched(self, now_s: float) -> dict[str, float]:
+        """Jobs that somebody has asked for lately, with the moment; the others are forgotten."""
+        self._watched = {job_id: at_s for job_id, at_s in self._watched.items() if now_s - at_s < _WATCHED_S}
+        return self._watched
 
     def _known(self) -> dict[str, _Entry]:
         """What the file says; read only where it has changed."""

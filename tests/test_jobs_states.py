@@ -135,6 +135,22 @@ def test_processes_share_what_they_know(tmp_path: Path) -> None:
     assert (one.looks, other.looks) == (1, 0)
 
 
+def test_what_is_watched_is_renewed_before_anybody_asks(tmp_path: Path) -> None:
+    orchestrator = Orchestrator()
+    board = StatusBoard(tmp_path / "status.json", orchestrator.look)
+
+    async def watch() -> Job | None:
+        await board.job("a")
+        async with asyncio.timeout(30):
+            while orchestrator.looks < 3:
+                await asyncio.sleep(0.01)
+        return await board.job("a")
+
+    told = asyncio.run(watch())
+    assert told is not None
+    assert told.percentage >= 2  # of a look that no question has waited for
+
+
 def test_unknown_job_is_remembered_as_unknown(tmp_path: Path) -> None:
     orchestrator = Orchestrator()
     board = StatusBoard(tmp_path / "status.json", orchestrator.look)
