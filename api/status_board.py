@@ -2,9 +2,9 @@
 
 Many pollers cost little: an answer may be a moment old, and one look at the orchestrator brings all jobs that are
 being watched up to date. That look is taken before anybody asks, again and again while jobs are being watched, so that
-no client waits for it, not even where all of them ask at the same moment. A client that meets one process after the other must not see a job go back in time, so the
-moment is the same for all: it is in a file, and only the process that holds the file's lock looks at the orchestrator
-and writes. Losing the file loses nothing.
+no client waits for it, not even where all of them ask at the same moment. A client that meets one process after the
+other must not see a job go back in time, so the moment is the same for all: it is in a file, and only the process that
+holds the file's lock looks at the orchestrator and writes. Losing the file loses nothing.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """How fast the API tells the status of a job while many clients ask for it: `python -m benchmarks.polling --help`.
 
-The whole one-machine stack runs on free ports. It computes a job, and clients ask for its status at fixed intervals, each
-over a connection of its own that it keeps: each at a moment of its own, as it happens, or all at the same moment, which
-is the worst that can happen. All clients are in one process, and what they wait for each other counts. On a machine that
-is busy with other things, only the processor time of the API says much.
+The whole one-machine stack runs on free ports. It computes a job, and clients ask for its status at fixed intervals,
+each over a connection of its own that it keeps: each at a moment of its own, as it happens, or all at the same moment,
+which is the worst that can happen. All clients are in one process, and what they wait for each other counts. On a
+machine that is busy with other things, only the processor time of the API says much.
 """
 
 import argparse
