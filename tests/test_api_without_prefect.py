@@ -1,0 +1,74 @@
+"""The API while its orchestrator is away: it lives, says what is missing, and does all that needs no orchestrator."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api_server import BASE, api, error_of
+from tests.flow_runs import film
+from tests.recordings import write_recording
+from tests.stack import asked
+
+JOB_ID = "5f0c2b1e-0000-4000-8000-000000000000"
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    with api(tmp_path_factory.mktemp("home")) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", f"/processing/workflow/status/{JOB_ID}"),
+        ("GET", f"/processing/workflow/results/{JOB_ID}"),
+        ("POST", f"/processing/workflow/cancel/{JOB_ID}"),
+        ("GET", "/jobs"),
+        ("GET", f"/jobs/{JOB_ID}"),
+        ("DELETE", f"/jobs/{JOB_ID}"),
+    ],
+)
+def test_jobs_cannot_be_told_of(client: httpx.Client, method: str, path: str) -> None:
+    text = error_of(client.request(method, f"{BASE}{path}"), 503, "SERVICE_UNAVAILABLE")
+    assert "the orchestrator does not answer" in text
+
+
+def test_no_job_is_started_and_nothing_is_written(client: httpx.Client, tmp_path: Path) -> None:
+    recording = write_recording(tmp_path / "film.nd2", film(1, 2))
+    response = client.post(f"{BASE}/processing/workflow/start", json=asked(recording, tmp_path / "out"))
+    error_of(response, 503, "SERVICE_UNAVAILABLE")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_request_is_told_as_such_all_the_same(client: httpx.Client, tmp_path: Path) -> None:
+    response = client.post(f"{BASE}/processing/workflow/start", json=asked(tmp_path / "none.nd2", tmp_path / "out"))
+    error_of(response, 404, "FILE_NOT_FOUND")
+
+
+@pytest.mark.parametrize("base", ["", BASE])
+def test_the_api_lives_but_is_not_ready_and_says_why(client: httpx.Client, base: str) -> None:
+    assert client.get(f"{base}/health").json()["status"] == "healthy"
+    response = client.get(f"{base}/health/ready")
+    error_of(response, 503, "SERVICE_UNAVAILABLE")
+    (reason,) = response.json()["details"]["reasons"]
+    assert "the orchestrator does not answer" in reason
+
+
+def test_numbers_of_the_api_are_still_told(client: httpx.Client) -> None:
+    text = client.get("/metrics").text
+    assert "pyama_orchestrator_up 0" in text.splitlines()
+    assert "pyama_http_requests_total" in text
+    numbers: dict[str, Any] = client.get("/metrics", headers={"Accept": "application/json"}).json()
+    assert numbers["orchestrator_up"] is False
+    assert numbers["requests"]
+
+
+def test_what_needs_no_orchestrator_answers(client: httpx.Client, tmp_path: Path) -> None:
+    recording = write_recording(tmp_path / "film.nd2", film(1, 2))
+    for path, body in {"load-metadata": recording, "file-info": recording}.items():
+        assert client.post(f"{BASE}/processing/{path}", json={"file_path": str(body)}).status_code == 200
+    assert client.get(f"{BASE}/processing/features").status_code == 200
