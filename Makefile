@@ -1,7 +1,7 @@
-# make demo         simulate a recording, process it, compare with the truth
+# make demo         simulate a recording, process it through the REST API, compare with the truth
 # make up           the REST API with all that it needs, on this machine, until Ctrl-C
 # make test         the test suite
-# make test-stack   the tests of the REST API's jobs on the whole one-machine stack
+# make test-stack   the tests on the whole one-machine stack that take minutes
 # make lint         formatting, style and types
 # make bench        how fast it is here
 # make clean        remove the virtual environment and what tools left behind

@@ -143,7 +143,7 @@ class Orchestrator:
                 deployment = await self._client.read_deployment_by_name(new.kind.deployment)
             except ObjectNotFound as error:
                 raise _no_deployment(new.kind) from error
-            await self._refuse_busy(tags, new.folder, own=None)
+            await self._refuse_busy(tags, new.folder, key)
             run = await self._client.create_flow_run_from_deployment(
                 deployment.id,
                 parameters=new.parameters,
@@ -156,7 +156,7 @@ class Orchestrator:
             job = self._told(run)
             _refuse_reused(job, new.digest)
             try:
-                await self._refuse_busy(tags, new.folder, own=run)
+                await self._refuse_busy(tags, new.folder, key)
             except OutputDirBusyError:
                 with suppress(ObjectNotFound):
                     await self._client.delete_flow_run(run.id)
@@ -371,8 +371,8 @@ class Orchestrator:
         except (ServiceUnavailableError, ObjectNotFound) as error:
             logger.warning("PYAMA_MAX_JOBS could not be applied to the work pool %s: %s", POOL, error)
 
-    async def _refuse_busy(self, tags: list[str], folder: str | None, own: FlowRun | None) -> None:
-        """Refuse a folder that an active job uses that was there before."""
+    async def _refuse_busy(self, tags: list[str], folder: str | None, key: str) -> None:
+        """Refuse a folder that an active job uses that was there before, unless it comes from the same request."""
         if not tags:
             return
         selection = FlowRunFilter(
@@ -381,7 +381,7 @@ class Orchestrator:
         )
         active = await self._client.read_flow_runs(flow_run_filter=selection, limit=_MOST_IN_A_FILTER)
         first = min(active, key=_age_order, default=None)
-        if first is not None and (own is None or first.id != own.id):
+        if first is not None and first.idempotency_key != key:
             raise OutputDirBusyError(
                 f"{folder}: folder in use by job {first.id}; wait for its end, cancel it, or choose another folder",
                 {"job_id": str(first.id)},

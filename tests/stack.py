@@ -179,9 +179,9 @@ class RunningStack:
 
     @contextmanager
     def another_api(self, n_processes: int = 1, **settings: str) -> Iterator[Client]:
-        """Have another API at the same orchestrator, with settings of its own."""
+        """Have another API at the same orchestrator, by its documented name and with settings of its own."""
         port = free_port()
-        command = ["-m", "uvicorn", "api.main:app", "--port", str(port), "--workers", str(n_processes)]
+        command = ["-m", "uvicorn", "pyama_backend.main:app", "--port", str(port), "--workers", str(n_processes)]
         environment = {**self.environment, "PYAMA_PORT": str(port), **settings}
         with (self.home / f"api-{port}.log").open("wb") as log:
             process = subprocess.Popen(

@@ -14,6 +14,7 @@ from api.settings import Settings
 from tests.api_server import BASE, api, ask, error_of
 
 LIST = f"{BASE}/processing/list-directory"
+CHANNELS = {"phase": {"channel": 0}, "fluorescence": []}
 REQUESTS = [
     ("load-metadata", "file_path", {}),
     ("list-directory", "directory_path", {}),
@@ -21,6 +22,8 @@ REQUESTS = [
     ("file-info", "file_path", {}),
     ("samples/load", "file_path", {}),
     ("samples/save", "file_path", {"samples": [{"name": "a", "fovs": "0"}]}),
+    ("workflow/start", "microscopy_path", {"output_dir": "{data}/out", "channels": CHANNELS}),
+    ("workflow/start", "output_dir", {"microscopy_path": "{data}/film.nd2", "channels": CHANNELS}),
 ]
 """Every request that names a path, its field, and what else it needs."""
 
@@ -77,7 +80,8 @@ def test_no_request_leaves_the_allowed_folders(
     fenced: tuple[httpx.Client, Path], route: str, field: str, more: dict[str, Any], path: str
 ) -> None:
     client, data = fenced
-    body = {field: path.format(data=data, base=data.parent), **more}
+    others = {name: value.format(data=data) if isinstance(value, str) else value for name, value in more.items()}
+    body = {field: path.format(data=data, base=data.parent), **others}
     text = error_of(client.post(f"{BASE}/processing/{route}", json=body), 403, "FORBIDDEN")
     assert field in text
     assert "PYAMA_ALLOWED_PATHS" in text

@@ -89,10 +89,10 @@ def test_ctrl_c_stops_everything_and_the_next_start_goes_on(
 
 def test_four_api_processes_agree(stack: RunningStack, recording: Path, tmp_path: Path) -> None:
     with stack.another_api(4) as client:
-        job_id = client.start(asked(recording, tmp_path / "out", keep="none"))
+        job_id = client.start(asked(recording, tmp_path / "out", keep="none", n_workers=1))
         told = client.finish(job_id)  # a connection for each question, and it holds that nothing goes back
         assert told[-1]["status"] == "completed"
-        assert len({status["progress"]["percentage"] for status in told}) > 5
+        assert len({status["progress"]["percentage"] for status in told}) > 3
 
 
 def test_metrics_for_prometheus_and_as_json(stack: RunningStack) -> None:
