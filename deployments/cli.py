@@ -168,7 +168,9 @@ def demo(
     ] = None,
     verbose: Verbose = False,
 ) -> None:
-    """Simulate a recording, process it, and hold the result against the truth.
+    """Simulate a recording, process it through the REST API, and hold the result against the truth.
+
+    A stack as of [bold]pyama up[/bold] runs for it, on free ports, and is stopped at its end.
 
     Leaves the recording (demo.nd2), what was simulated (truth.json), the results, and a picture of both (demo.png).
 

@@ -76,7 +76,7 @@ def own_stack(*, verbose: bool) -> Iterator[OwnStack]:
                 stdout=sys.stderr if verbose else file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C of the terminal is this program's alone
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
             )
         try:
             yield OwnStack(f"http://127.0.0.1:{api_port}", f"http://127.0.0.1:{prefect_port}", process, log)
@@ -112,8 +112,8 @@ def _ending_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _end_with_parent() -> None:
-    """Have the kernel ask this process to end when the one that has started it dies, whatever of."""
+def end_with_parent() -> None:
+    """Have the kernel ask this process to end when the one that has started it dies, whatever of: a `preexec_fn`."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 
 from api.settings import Settings
+from deployments.own_stack import end_with_parent
 from deployments.stack import up
 from tasks.errors import PyamaError
 from tests.engines import ROOT, wait_until
@@ -248,6 +249,7 @@ def start_stack(prefect_port: int, environment: Mapping[str, str], log: Path) ->
         return subprocess.Popen(
             [sys.executable, "-m", "tests.stack", str(prefect_port)],
             cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
+            preexec_fn=end_with_parent,
         )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ CHECKS = [
     negative_data_rejection,
     unsupported_method,
 ]
+Case = schemathesis.Case[Any]
 DESCRIPTION = schemathesis.openapi.from_dict(app.openapi())
 
 
@@ -49,7 +50,7 @@ class Fuzzed:
     job_id: str
     """A job that was completed."""
 
-    def sharpen(self, case: schemathesis.Case) -> None:
+    def sharpen(self, case: Case) -> None:
         """Give a request paths and jobs that are there, because text at random never names one."""
         there = [self.folder / "film.nd2", self.folder, self.folder / "out", self.folder / "samples.yaml"]
         if isinstance(case.body, dict):
@@ -77,7 +78,7 @@ def fuzzed(stack: RunningStack, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @DESCRIPTION.include(path_regex=f"^{BASE}/").parametrize()
 @settings(max_examples=25, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
-def test_no_request_surprises(case: schemathesis.Case, fuzzed: Fuzzed) -> None:
+def test_no_request_surprises(case: Case, fuzzed: Fuzzed) -> None:
     fuzzed.sharpen(case)
     case.call_and_validate(base_url=fuzzed.url, checks=CHECKS)
 

@@ -14,8 +14,6 @@ from tests.flow_runs import film
 from tests.recordings import write_recording
 from tests.stack import RunningStack, answers, asked, children, is_alive, is_computing
 
-pytestmark = pytest.mark.stack
-
 N_FOVS, N_FRAMES = 2, 1500
 
 
@@ -31,6 +29,7 @@ def test_api_lives_and_is_ready(stack: RunningStack) -> None:
     assert answers(f"{stack.api_url}/api/v1/health/ready")
 
 
+@pytest.mark.stack
 def test_a_second_stack_says_that_one_is_running(stack: RunningStack) -> None:
     second = subprocess.run(
         [sys.executable, "-m", "tests.stack", "4200"],
@@ -58,6 +57,7 @@ def test_api_is_killed_in_the_midst_of_a_job(stack: RunningStack, recording: Pat
     assert told[-1]["status"] == "completed"
 
 
+@pytest.mark.stack
 def test_worker_is_killed_in_the_midst_of_a_job(stack: RunningStack, recording: Path, tmp_path: Path) -> None:
     job_id = stack.client.start(asked(recording, tmp_path / "out", keep="none", n_workers=1))
     before = stack.client.watch(job_id, is_computing)[-1]
@@ -70,6 +70,7 @@ def test_worker_is_killed_in_the_midst_of_a_job(stack: RunningStack, recording: 
     assert told[-1]["status"] == "completed"
 
 
+@pytest.mark.stack
 def test_ctrl_c_stops_everything_and_the_next_start_goes_on(
     stack: RunningStack, recording: Path, tmp_path: Path
 ) -> None:
