@@ -10,7 +10,7 @@ import pytest
 
 from deployments.cli import main
 
-_TIMEOUT_S = 180.0
+_TIMEOUT_S = 280.0
 
 
 def start_pyama(*arguments: str | Path, environment: Mapping[str, str | None] | None = None) -> subprocess.Popen[str]:
