@@ -23,6 +23,7 @@ from tasks.errors import (
     PyamaError,
     RecordingError,
     RecordingNotFoundError,
+    TraceFileError,
 )
 
 _LONGEST_VALUE = 80
@@ -179,6 +180,7 @@ _OF_PYAMA: list[tuple[type[PyamaError], type[_KnownError]]] = [
     (InvalidParametersError, InvalidRequestError),
     (RecordingNotFoundError, PathNotFoundError),
     (RecordingError, InvalidRequestError),
+    (TraceFileError, InvalidRequestError),
     (OutputConflictError, OutputDirConflictError),
     (OutputBusyError, OutputDirBusyError),
     (OutputError, InvalidRequestError),

@@ -24,6 +24,10 @@ class MissingFrameError(RecordingError):
     """A frame that the recording announces is not in the file; raised for the FOV it belongs to."""
 
 
+class TraceFileError(PyamaError, ValueError):
+    """A file is no trace file, or holds rows that cannot be understood: what was expected, and what was found."""
+
+
 class ProcessingError(PyamaError):
     """The data of one FOV cannot be processed, e.g. a non-finite pixel or too many cells."""
 

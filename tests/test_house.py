@@ -17,7 +17,15 @@ ALLOWED = {
     "pyama_backend": {"api"},
 }
 HEAVY = {"cv2", "numba", "scipy", "skimage"}
-LIGHT = ["api.main", "tasks.acquisition", "tasks.configuration", "tasks.errors", "tasks.features", "tasks.output"]
+LIGHT = [
+    "api.main",
+    "tasks.acquisition",
+    "tasks.configuration",
+    "tasks.errors",
+    "tasks.features",
+    "tasks.output",
+    "tasks.trace_files",
+]
 
 
 def imported(path: Path) -> dict[str, int]:
