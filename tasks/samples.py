@@ -6,6 +6,7 @@ samples:
 """
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -62,23 +63,15 @@ class Samples(Model):
     @classmethod
     def _not_too_many_fovs(cls, content: object) -> object:
         """Count before anything is built: a short text can name billions."""
-        samples = content.get("samples") if isinstance(content, dict) else None
-        given = (
-            [sample.get("fovs") for sample in samples if isinstance(sample, dict)] if isinstance(samples, list) else []
-        )
-        n_fovs = sum(int(last) - int(first) + 1 for text in map(str, given) for first, last in _RANGE.findall(text))
+        n_fovs = _count_fovs(content)
         if n_fovs > MOST_FOVS:
             raise ValueError(f"all samples together name {n_fovs} FOVs; at most {MOST_FOVS} are allowed")
         return content
 
     @model_validator(mode="after")
     def _each_name_once(self) -> Self:
-        seen: set[str] = set()
-        for sample in self.samples:
-            # Some file systems take names that differ in capitals for the same.
-            if sample.name.casefold() in seen:
-                raise ValueError(f"sample {sample.name!r} is there twice; each sample needs a name of its own")
-            seen.add(sample.name.casefold())
+        if repeated := _repeated([sample.name for sample in self.samples]):
+            raise ValueError(_told_repeated(repeated[0]))
         return self
 
 
@@ -92,16 +85,43 @@ def read_samples(path: Path) -> Samples:
     InvalidParametersError
         Where it is not a samples file; names the field, or the line.
     """
-    with path.open("rb") as file:
-        content = file.read(LARGEST_FILE + 1)
-    if len(content) > LARGEST_FILE:
-        raise InvalidParametersError(f"{path.name} is no samples file: it has more than {LARGEST_FILE} bytes")
+    content = _read_content(path)
     try:
-        return Samples.model_validate(_as_text(yaml.load(content, _Loader)))  # noqa: S506 - it makes nothing but text
+        return Samples.model_validate(content)
     except ValidationError as error:
         raise InvalidParametersError(f"{path.name} is no samples file: {describe(error)}") from error
-    except (yaml.YAMLError, UnicodeError, ValueError) as error:
-        raise InvalidParametersError(f"{path.name} is no samples file: {_place(error)}") from error
+
+
+def examine_samples(path: Path) -> tuple[list[Sample], list[str]]:
+    """Read a samples file that may be wrong in several places.
+
+    Returns
+    -------
+    tuple
+        The samples that are in order, and all that is wrong with the others, where anything is.
+
+    Raises
+    ------
+    OSError
+        As the operating system refuses it.
+    InvalidParametersError
+        Where the file cannot be read as YAML at all.
+    """
+    content = _read_content(path)
+    try:
+        return Samples.model_validate(content).samples, []
+    except ValidationError as error:
+        problems = [describe(error)]
+    samples = [sample for sample in _listed(content) if isinstance(sample, dict)]
+    # With a wrong sample among them, the names were not compared.
+    repeated = map(_told_repeated, _repeated([str(sample.get("name")) for sample in samples]))
+    problems += [told for told in repeated if told not in problems[0]]
+    in_order = []
+    if _count_fovs(content) <= MOST_FOVS:
+        for sample in samples:
+            with suppress(ValidationError):
+                in_order.append(Sample.model_validate(sample))
+    return in_order, problems
 
 
 def write_samples(path: Path, samples: Samples) -> None:
@@ -127,6 +147,38 @@ def format_fovs(fovs: list[int]) -> str:
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
+def _read_content(path: Path) -> object:
+    with path.open("rb") as file:
+        content = file.read(LARGEST_FILE + 1)
+    if len(content) > LARGEST_FILE:
+        raise InvalidParametersError(f"{path.name} is no samples file: it has more than {LARGEST_FILE} bytes")
+    try:
+        return _as_text(yaml.load(content, _Loader))  # noqa: S506 - it makes nothing but text
+    except (yaml.YAMLError, UnicodeError, ValueError) as error:
+        raise InvalidParametersError(f"{path.name} is no samples file: {_place(error)}") from error
+
+
+def _listed(content: object) -> list[Any]:
+    """Whatever stands in the list of samples."""
+    samples = content.get("samples") if isinstance(content, dict) else None
+    return samples if isinstance(samples, list) else []
+
+
+def _count_fovs(content: object) -> int:
+    given = (sample.get("fovs") for sample in _listed(content) if isinstance(sample, dict))
+    return sum(int(last) - int(first) + 1 for text in map(str, given) for first, last in _RANGE.findall(text))
+
+
+def _repeated(names: list[str]) -> list[str]:
+    """Names that are there before; some file systems take names that differ in capitals for the same."""
+    folded = [name.casefold() for name in names]
+    return [name for index, name in enumerate(names) if name.casefold() in folded[:index]]
+
+
+def _told_repeated(name: str) -> str:
+    return f"sample {name!r} is there twice; each sample needs a name of its own"
+
+
 class _Loader(yaml.BaseLoader):
     """Reads values as they are written: YAML would take the name `no` for false, and the range `1:30` for 90.
 
@@ -150,8 +202,7 @@ class _Loader(yaml.BaseLoader):
 
 def _as_text(content: object) -> object:
     """Turn the FOV lists in a file's content into text, where numbers and ranges can stand side by side."""
-    samples = content.get("samples") if isinstance(content, dict) else None
-    for sample in samples if isinstance(samples, list) else []:
+    for sample in _listed(content):
         fovs = sample.get("fovs") if isinstance(sample, dict) else None
         if isinstance(fovs, list) and all(isinstance(item, str) for item in fovs):
             sample["fovs"] = ", ".join(fovs)

@@ -23,6 +23,7 @@ LIGHT = [
     "tasks.configuration",
     "tasks.errors",
     "tasks.features",
+    "tasks.merge_plan",
     "tasks.output",
     "tasks.trace_files",
 ]

@@ -36,7 +36,7 @@ def test_four_digits_from_1000_on() -> None:
     assert FovLayout("film", 1000).directory == "fov_1000"
 
 
-@pytest.mark.parametrize("name", ["fov_000", "fov_1000", "processing_config.yaml", "processing_results.yaml"])
+@pytest.mark.parametrize("name", ["fov_000", "fov_1000", "merge", "processing_config.yaml", "processing_results.yaml"])
 def test_temporary_names_are_recognised_and_never_repeat(name: str) -> None:
     assert is_temporary(temporary_name(name))
     assert temporary_name(name) != temporary_name(name)

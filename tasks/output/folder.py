@@ -40,11 +40,24 @@ def check_folder(output_dir: Path, provenance: Provenance, fovs: Collection[int]
     OutputError
         Where it cannot be a folder, or cannot be written.
     """
+    check_free(output_dir)
+    check_conflicts(output_dir, provenance, fovs, overwrite=overwrite)
+
+
+def check_free(output_dir: Path) -> None:
+    """Say whether the folder can be written and nobody else works in it, without creating or changing anything.
+
+    Raises
+    ------
+    OutputBusyError
+        Where another run holds the folder.
+    OutputError
+        Where it cannot be a folder, or cannot be written.
+    """
     _refuse_unusable(output_dir)
     holder = lock_holder(output_dir)
     if holder is not None:
         raise OutputBusyError(busy_message(output_dir, holder))
-    check_conflicts(output_dir, provenance, fovs, overwrite=overwrite)
 
 
 def ensure_folder(output_dir: Path) -> None:

@@ -15,9 +15,12 @@ MANIFEST_FILE = "manifest.json"
 INSPECTED_ENDING = "_inspected.csv"
 """Ending of a table in which a person has marked bad cells."""
 
+MERGE_ATTEMPT = "merge"
+"""Name of the hidden directory in which merged files are written, see `temporary_name`."""
+
 _FOV_DIRECTORY = re.compile(r"fov_([0-9]{3,})")
 _UNIQUE = r"\.[0-9a-f]{12}"
-_ATTEMPT = re.compile(rf"\.fov_[0-9]{{3,}}{_UNIQUE}\.tmp")
+_ATTEMPT = re.compile(rf"\.(fov_[0-9]{{3,}}|{MERGE_ATTEMPT}){_UNIQUE}\.tmp")
 _MOVED_ASIDE = re.compile(rf"\.(fov_[0-9]{{3,}}){_UNIQUE}\.old")
 _UNFINISHED_FILE = re.compile(rf"\.({re.escape(CONFIG_FILE)}|{re.escape(INDEX_FILE)}){_UNIQUE}\.tmp")
 
