@@ -36,6 +36,7 @@ lint: install
 bench: install
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-disable-gc
 	$(BIN)/python -m benchmarks.pipeline
+	$(BIN)/python -m benchmarks.merging
 
 install: $(INSTALLED)
 

@@ -1,16 +1,18 @@
 """Merging: the tables of all FOVs of a sample, put together into one table, and into a tidy file for each feature.
 
-One FOV is in memory at a time. Rows are known by FOV, cell and frame, never by their time, which repeats in
+A few FOVs are in memory at a time. Rows are known by FOV, cell and frame, never by their time, which repeats in
 recordings whose time stamps are equal. Files appear when all of them are complete.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import BufferedWriter
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -28,6 +30,8 @@ from tasks.table_rows import Bytes, Indices, TableRows, join_rows, split_rows, t
 from tasks.trace_files import FALSE_TEXTS, TIDY_COLUMNS, TRUE_TEXTS
 
 TIME_UNIT_LINE = "# Time units: min\n"
+_READERS = 2
+"""Threads that read tables, ahead of the one that writes; twice as many tables are in memory at most."""
 _LONGEST_HEADER = 1 << 16
 _TYPES = {"fov": pa.int32(), "cell": pa.int32(), "frame": pa.int32(), "good": pa.bool_()}
 
@@ -60,54 +64,92 @@ def merge(plan: MergePlan, on_fov: FovListener = lambda _: None) -> list[MergedS
     OutputError
         Where a table cannot be read or a file cannot be written.
     """
-    with _attempt(plan.output_dir) as folder:
-        merged = []
-        n_done = 0
+    merged = []
+    n_done = 0
+    with _attempt(plan.output_dir) as folder, ThreadPoolExecutor(_READERS, "merge") as readers:
         for sample in plan.samples:
-            with _SampleFiles(folder, sample, plan) as files:
-                for fov, table in sample.tables.items():
-                    files.add(_read_table(table, fov, plan.columns))
+            outputs = _outputs(sample, plan.columns, plan.features)
+            n_cells = n_rows = 0
+            with ExitStack() as opened:
+                files = _open_files(folder, outputs, opened, parquet=plan.parquet)
+                read = partial(_read_portion, outputs=outputs, columns=plan.columns)
+                for portion in _ahead(readers, read, sample.tables.items()):
+                    for text, formats in zip(portion.texts, files, strict=True):
+                        for file in formats:
+                            file.append(text)
+                    n_cells += portion.n_cells
+                    n_rows += portion.n_rows
                     n_done += 1
                     on_fov(n_done)
-            merged.append(files.summary())
+            names = tuple(file.path.name for formats in files for file in formats)
+            merged.append(MergedSample(sample.name, len(sample.tables), n_cells, n_rows, names))
         _put_in_place(folder, plan.output_dir)
     return merged
 
 
-class _GoodRows(NamedTuple):
-    """A table of a FOV, and which of its rows count."""
+class _Portion(NamedTuple):
+    """What a FOV adds to the files of its sample."""
 
-    rows: TableRows
-    order: Indices
-    """(n_good,) the good rows, sorted by cell and frame."""
+    texts: list[Bytes]
+    """Lines for each table."""
     n_cells: int
+    n_rows: int
 
 
-def _read_table(table: Path, fov: int, columns: tuple[str, ...]) -> _GoodRows:
-    """Read a table and select its good rows."""
+def _ahead(
+    readers: ThreadPoolExecutor, read: Callable[[tuple[int, Path]], _Portion], tables: Iterable[tuple[int, Path]]
+) -> Iterator[_Portion]:
+    """Read tables in their order, a few of them before they are asked for."""
+    waiting: deque[Future[_Portion]] = deque()
+    try:
+        for table in tables:
+            waiting.append(readers.submit(read, table))
+            if len(waiting) > _READERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _read_portion(numbered: tuple[int, Path], outputs: Sequence["_Output"], columns: tuple[str, ...]) -> _Portion:
+    """Read a table, and put its good rows together for each output, sorted by cell and frame."""
+    fov, table = numbered
+    rows = _read_rows(table, columns)
+    try:
+        good = np.flatnonzero(truths(rows, columns.index("good"), "good"))
+        fovs, cells, frames = (whole_numbers(rows, columns.index(key), key)[good] for key in ("fov", "cell", "frame"))
+    except TraceFileError as error:
+        raise TraceFileError(f"{table}, {error}") from error
+    if len(foreign := fovs[fovs != fov]):
+        raise TraceFileError(f"{table} holds rows of FOV {foreign[0]} where those of FOV {fov} are expected")
+    later = (cells[1:] > cells[:-1]) | ((cells[1:] == cells[:-1]) & (frames[1:] > frames[:-1]))
+    if not later.all():
+        order = np.lexsort((frames, cells))
+        good, cells, frames = good[order], cells[order], frames[order]
+        _refuse_repetitions(table, cells, frames)
+    texts = [join_rows(rows, good, output.columns) for output in outputs]
+    return _Portion(texts, int(np.count_nonzero(np.diff(cells))) + bool(len(cells)), len(cells))
+
+
+def _refuse_repetitions(table: Path, cells: Indices, frames: Indices) -> None:
+    repeated = np.flatnonzero((cells[1:] == cells[:-1]) & (frames[1:] == frames[:-1]))
+    if repeated.size:
+        where = f"cell {cells[repeated[0]]} in frame {frames[repeated[0]]}"
+        raise TraceFileError(f"{table}: expected one row for each cell and frame; found several of {where}")
+
+
+def _read_rows(table: Path, columns: tuple[str, ...]) -> TableRows:
     with told("read", table):
         # Between the plan and now, somebody may have put another table in its place.
         if read_columns(table) != columns:
             raise TraceFileError(f"{table} has other columns than it had a moment ago; merge again")
         text = np.fromfile(table, np.uint8)
     try:
-        rows = split_rows(_below_header(text), len(columns))
-        good = np.flatnonzero(truths(rows, columns.index("good"), "good"))
-        fovs, cells, frames = (
-            whole_numbers(rows, columns.index(name), name)[good] for name in ("fov", "cell", "frame")
-        )
+        return split_rows(_below_header(text), len(columns))
     except TraceFileError as error:
         raise TraceFileError(f"{table}, {error}") from error
-    if len(foreign := fovs[fovs != fov]):
-        raise TraceFileError(f"{table} holds rows of FOV {foreign[0]} where those of FOV {fov} are expected")
-    order = np.lexsort((frames, cells))
-    cells, frames = cells[order], frames[order]
-    same_cell = cells[1:] == cells[:-1]
-    repeated = np.flatnonzero(same_cell & (frames[1:] == frames[:-1]))
-    if repeated.size:
-        where = f"cell {cells[repeated[0]]} in frame {frames[repeated[0]]}"
-        raise TraceFileError(f"{table}: expected one row for each cell and frame; found several of {where}")
-    return _GoodRows(rows, good[order], int(np.count_nonzero(~same_cell)) + bool(len(cells)))
 
 
 def _below_header(text: Bytes) -> Bytes:
@@ -140,49 +182,19 @@ def _outputs(sample: SamplePlan, columns: tuple[str, ...], features: tuple[str, 
     ]
 
 
-class _SampleFiles:
-    """The files of a sample while they are written; on the disk when their block ends."""
-
-    def __init__(self, folder: Path, sample: SamplePlan, plan: MergePlan) -> None:
-        self._sample = sample
-        self._n_cells = 0
-        self._n_rows = 0
-        self._open = ExitStack()
-        kinds: list[type[_CsvFile | _ParquetFile]] = [_CsvFile, _ParquetFile] if plan.parquet else [_CsvFile]
-        self._files = [
-            (output.columns, [kind(folder, output) for kind in kinds])
-            for output in _outputs(sample, plan.columns, plan.features)
-        ]
-
-    def __enter__(self) -> Self:
-        write_back = WriteBack()
-        with ExitStack() as opened:
-            opened.callback(write_back.stop)
-            for _, files in self._files:
-                for file in files:
-                    opened.enter_context(file)
-                    write_back.add(file.path)
-            self._open = opened.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._open.__exit__(kind, error, trace)
-
-    def add(self, table: _GoodRows) -> None:
-        """Append the good rows of a FOV to each file."""
-        self._n_cells += table.n_cells
-        self._n_rows += len(table.order)
-        for columns, files in self._files:
-            text = join_rows(table.rows, table.order, columns)
-            for file in files:
-                file.append(text)
-
-    def summary(self) -> MergedSample:
-        """What was written."""
-        names = tuple(file.path.name for _, files in self._files for file in files)
-        return MergedSample(self._sample.name, len(self._sample.tables), self._n_cells, self._n_rows, names)
+def _open_files(
+    folder: Path, outputs: Sequence[_Output], opened: ExitStack, *, parquet: bool
+) -> list[list["_CsvFile | _ParquetFile"]]:
+    """Open the files of each output, which are on the disk when the stack is left."""
+    kinds: list[type[_CsvFile | _ParquetFile]] = [_CsvFile, _ParquetFile] if parquet else [_CsvFile]
+    write_back = WriteBack()
+    opened.callback(write_back.stop)
+    files = [[kind(folder, output) for kind in kinds] for output in outputs]
+    for formats in files:
+        for file in formats:
+            opened.enter_context(file)
+            write_back.add(file.path)
+    return files
 
 
 class _CsvFile:

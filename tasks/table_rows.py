@@ -16,9 +16,12 @@ from tasks.trace_files import FALSE_TEXTS, TRUE_TEXTS
 
 Bytes = NDArray[np.uint8]
 Indices = NDArray[np.int64]
+Offsets = NDArray[np.int32]
 
 _COMMA, _NEWLINE, _RETURN, _QUOTE, _MINUS, _ZERO, _NINE = b',\n\r"-09'
 _MOST_DIGITS = 18
+_MOST_BYTES = 2**31 - 1
+"""Far more than a FOV of 65,535 cells needs; smaller numbers are faster."""
 
 
 class TableRows(NamedTuple):
@@ -26,9 +29,9 @@ class TableRows(NamedTuple):
 
     text: Bytes
     """(n_bytes,) the rows, without the header."""
-    starts: Indices
+    starts: Offsets
     """(n_rows,) where each row begins."""
-    ends: Indices
+    ends: Offsets
     """(n_rows, n_columns) where each field ends; the next one begins a byte later."""
 
     def __len__(self) -> int:
@@ -46,8 +49,10 @@ def split_rows(text: Bytes, n_columns: int) -> TableRows:
     Raises
     ------
     TraceFileError
-        Where a row has another number of fields, or a quoted one; the line counts from the first of the text.
+        Where a row has another number of fields, or a quoted one; or where there are too many of them.
     """
+    if len(text) > _MOST_BYTES:
+        raise TraceFileError(f"expected at most {_MOST_BYTES} bytes of rows; found {len(text)}")
     starts, ends, fault = _split(text, n_columns)
     if fault >= 0:
         raise TraceFileError(f"row {fault + 1}: expected {n_columns} fields, separated by commas and without quotes")
@@ -99,7 +104,28 @@ def join_rows(rows: TableRows, order: Indices, columns: Sequence[int]) -> Bytes:
     columns
         Which columns, in the order in which they are wanted.
     """
-    return _join(rows, order, np.array(columns, np.int64))
+    spans = _spans(columns)
+    if len(spans) == 1 and len(columns) == rows.ends.shape[1] and _is_as_it_stands(rows, order):
+        return rows.text
+    return _join(rows, order, spans)
+
+
+def _spans(columns: Sequence[int]) -> Indices:
+    """First and last column (n, 2) of each stretch of neighbours, which are copied in one go."""
+    spans: list[list[int]] = []
+    for column in columns:
+        if spans and column == spans[-1][1] + 1:
+            spans[-1][1] = column
+        else:
+            spans.append([column, column])
+    return np.array(spans, np.int64)
+
+
+def _is_as_it_stands(rows: TableRows, order: Indices) -> bool:
+    """Whether all rows are wanted, and there are no empty lines or foreign line ends among them: the usual case."""
+    n_bytes = int((rows.ends[:, -1] - rows.starts).sum()) + len(rows)
+    ends_well = not n_bytes or rows.text[-1] == _NEWLINE
+    return ends_well and n_bytes == len(rows.text) and np.array_equal(order, np.arange(len(rows)))
 
 
 def _field(rows: TableRows, row: int, column: int) -> str:
@@ -108,15 +134,17 @@ def _field(rows: TableRows, row: int, column: int) -> str:
 
 
 @kernel
-def _split(text: Bytes, n_columns: int) -> tuple[Indices, Indices, int]:
+def _split(text: Bytes, n_columns: int) -> tuple[Offsets, Offsets, int]:
     """Starts and ends; and the line, from 0, that does not fit, or -1."""
     n_lines = 1
     for i in range(text.size):
         n_lines += text[i] == _NEWLINE
-    starts, ends = np.empty(n_lines, np.int64), np.empty((n_lines, n_columns), np.int64)
+    starts, ends = np.empty(n_lines, np.int32), np.empty((n_lines, n_columns), np.int32)
     row, column, line, start = 0, 0, 0, 0
     for i in range(text.size + 1):
         byte = text[i] if i < text.size else _NEWLINE
+        if byte > _COMMA:
+            continue  # nearly all bytes are digits, dots and letters, which come after all that matters here
         if byte == _COMMA and column < n_columns - 1:
             ends[row, column] = i
             column += 1
@@ -176,21 +204,20 @@ def _find_options(rows: TableRows, column: int, options: Bytes, lengths: Indices
 
 
 @kernel
-def _join(rows: TableRows, order: Indices, columns: Indices) -> Bytes:
+def _join(rows: TableRows, order: Indices, spans: Indices) -> Bytes:
     size = 0
     for row in order:
-        for column in columns:
-            start = rows.ends[row, column - 1] + 1 if column else rows.starts[row]
-            size += rows.ends[row, column] - start + 1
+        for first, last in spans:
+            size += rows.ends[row, last] - (rows.ends[row, first - 1] + 1 if first else rows.starts[row]) + 1
     joined = np.empty(size, np.uint8)
     at = 0
     for row in order:
-        for column in columns:
-            start = rows.ends[row, column - 1] + 1 if column else rows.starts[row]
-            for i in range(start, rows.ends[row, column]):
-                joined[at] = rows.text[i]
-                at += 1
-            joined[at] = _COMMA
-            at += 1
+        for first, last in spans:
+            start = rows.ends[row, first - 1] + 1 if first else rows.starts[row]
+            length = rows.ends[row, last] - start
+            for i in range(length):
+                joined[at + i] = rows.text[start + i]
+            joined[at + length] = _COMMA
+            at += length + 1
         joined[at - 1] = _NEWLINE
     return joined

@@ -11,6 +11,7 @@ import numpy as np
 from tasks.configuration import Channels, FluorescenceChannel, PhaseChannel, ScienceParameters
 from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES
 from tasks.frames import measure_frame
+from tasks.table_rows import join_rows, split_rows, truths, whole_numbers
 from tasks.tracking import Tracker
 
 _COMMON_DTYPE = np.uint16
@@ -31,7 +32,14 @@ def compile_kernels() -> float:
         frame = measure_frame(images, channels, ScienceParameters(erosion_size=1))
         frame.backgrounds[1].image()
         frame.labelled.paint(tracker.link(frame.labelled.regions.boxes))
+    _merge_a_row()
     return monotonic() - start
+
+
+def _merge_a_row() -> None:
+    rows = split_rows(np.array(bytearray(b"7,True\n")), 2)
+    join_rows(rows, np.flatnonzero(truths(rows, 1, "good")), [1, 0])
+    whole_numbers(rows, 0, "cell")
 
 
 if __name__ == "__main__":
