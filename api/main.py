@@ -19,7 +19,19 @@ from api.middleware import Cors, Gate, Observer, RequestLog
 from api.openapi import polish
 from api.orchestrator import open_orchestrator
 from api.responses import documented_errors
-from api.routes import features, files, jobs, metadata, models, monitoring, recent_files, samples, workflow
+from api.routes import (
+    features,
+    files,
+    jobs,
+    merge,
+    metadata,
+    models,
+    monitoring,
+    recent_files,
+    samples,
+    traces,
+    workflow,
+)
 from api.security import check_role
 from api.settings import Settings
 from tasks.errors import InvalidParametersError
@@ -36,6 +48,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     recent_files.router,
     samples.router,
     models.router,
+    traces.router,
+    merge.router,
     monitoring.router,
 )
 """Routes under the base; those that are polled come first, because a request is held against one after the other."""

@@ -153,6 +153,47 @@ def process(
 
 
 @app.command()
+def merge(
+    samples: Annotated[
+        Path, typer.Argument(help="Samples file: which fields of view belong to which sample.", show_default=False)
+    ],
+    input_dir: Annotated[Path, typer.Option("--input-dir", "-i", help="Folder of results of [bold]process[/bold].")],
+    output_dir: Annotated[
+        Path, typer.Option("--output-dir", "-o", help="Folder of the merged files; created if it is not there.")
+    ],
+    parquet: Annotated[bool, typer.Option("--parquet", help="Write every table as Parquet too.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Put the traces of all fields of view of each sample together.
+
+    The samples file is YAML, for example:
+
+    samples: [{name: control, fovs: "0-4, 7"}, {name: drug, fovs: [5, 6]}]
+
+    Leaves SAMPLE_merged.csv with all columns, and a tidy file for each feature
+    and channel, such as SAMPLE_intensity_total_ch_1.csv.
+
+    An inspected table (..._traces_inspected.csv) takes the place of the table
+    beside it. Rows that are not marked as good are left out.
+
+    All mistakes are told at once, and then nothing is written. Files of an
+    earlier merge are replaced.
+
+    For example:
+
+    pyama merge samples.yaml -i results -o merged
+
+    pyama merge samples.yaml -i results -o merged --parquet
+    """
+    from deployments.local_merge import merge_request, run_merge
+
+    request = merge_request(samples, input_dir, output_dir, parquet=parquet)
+    with metering() as meter:
+        summary = run_merge(request, meter, verbose=verbose)
+    print(summary)
+
+
+@app.command()
 def demo(
     output_dir: Annotated[
         Path, typer.Option("--output-dir", "-o", help="Folder of the demo; created if it is not there.")

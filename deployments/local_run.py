@@ -56,15 +56,11 @@ def run_plan(plan: Plan, meter: Meter, *, verbose: bool = False) -> RunSummary:
     KeyboardInterrupt
         Where the user ends it.
     """
-    _prepare_prefect(verbose=verbose)
     found = plan.finished()
-    with _ending_in_time():
-        meter.begin("Loading Prefect")
-        # It takes seconds: only now, when the user's mistakes are out of the way.
+    with prefect_at_hand(meter, verbose=verbose):
         from flows.process import process_acquisition
         from flows.progress import Progress, listening
 
-        _reach_prefect(meter)
         meter.begin("Processing", "frames")
         start = monotonic()
 
@@ -80,6 +76,24 @@ def run_plan(plan: Plan, meter: Meter, *, verbose: bool = False) -> RunSummary:
     if not state.is_completed():
         raise RunFailedError(f"{state.message}; what is finished stays in {plan.output_dir}")
     return _summarise(plan, found, seconds)
+
+
+@contextmanager
+def prefect_at_hand(meter: Meter, *, verbose: bool) -> Iterator[None]:
+    """Have Prefect ready for a flow that is called in the block, and end in time where the user ends it.
+
+    Loading it takes seconds: enter the block, and import flows, when the user's mistakes are out of the way.
+
+    Raises
+    ------
+    RunFailedError
+        On entering, where Prefect does not answer.
+    """
+    _prepare_prefect(verbose=verbose)
+    with _ending_in_time():
+        meter.begin("Loading Prefect")
+        _reach_prefect(meter)
+        yield
 
 
 def _reach_prefect(meter: Meter) -> None:

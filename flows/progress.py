@@ -50,7 +50,8 @@ class Progress:
         return f"{self.fovs_done} of {self.n_fovs} FOVs finished, {self.frames_done} of {self.n_frames} frames"
 
 
-Listener = Callable[[Progress], None]
+Listener = Callable[[Any], None]
+"""Is told how far a run is, in the terms of its flow: `Progress`, or `flows.merge.MergeProgress`."""
 _listener: ContextVar[Listener | None] = ContextVar("_listener", default=None)
 
 

@@ -5,10 +5,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from tasks.configuration import AbsolutePath, Model
+from tasks.configuration import AbsolutePath, Model, describe
 from tasks.errors import InvalidParametersError
 from tasks.output import MANIFEST_FILE, FovLayout, Manifest, check_free, read_manifest
 from tasks.output.layout import INSPECTED_ENDING, fov_directory
@@ -33,6 +34,20 @@ class MergeRequest(Model):
     output_dir: AbsolutePath = Field(description="Folder of the merged files; created where it is not there")
     parquet: bool = Field(False, description="Write every table as Parquet too")
 
+    @classmethod
+    def parse(cls, **fields: Any) -> Self:  # noqa: ANN401 - raw JSON on its way to being validated
+        """Validate a raw request.
+
+        Raises
+        ------
+        InvalidParametersError
+            One message that names each wrong field, its value, and what is allowed.
+        """
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise InvalidParametersError(describe(error)) from error
+
 
 @dataclass(frozen=True)
 class SamplePlan:
@@ -50,6 +65,10 @@ class SamplePlan:
         """Name of the file of one feature in one channel, without its ending."""
         return f"{self.name}_{column}"
 
+    def stems(self, features: tuple[str, ...]) -> list[str]:
+        """Names of all its files, without their endings."""
+        return [self.merged, *map(self.tidy, features)]
+
 
 @dataclass(frozen=True)
 class MergePlan:
@@ -65,6 +84,12 @@ class MergePlan:
     def features(self) -> tuple[str, ...]:
         """Columns that get tidy files of their own, e.g. `area_ch_0`."""
         return feature_columns(self.columns)
+
+    @property
+    def files(self) -> list[str]:
+        """Names of all files that will be there, sample by sample."""
+        endings = (".csv", ".parquet") if self.parquet else (".csv",)
+        return [stem + ending for sample in self.samples for stem in sample.stems(self.features) for ending in endings]
 
     @property
     def n_fovs(self) -> int:
@@ -144,7 +169,7 @@ def _clashing_files(samples: list[SamplePlan], features: tuple[str, ...]) -> lis
     problems = []
     owner: dict[str, str] = {}
     for sample in samples:
-        for name in (sample.merged, *map(sample.tidy, features)):
+        for name in sample.stems(features):
             other = owner.setdefault(name.casefold(), sample.name)
             if other != sample.name:
                 problems.append(f"samples {other!r} and {sample.name!r} would both write {name}.csv; rename one")

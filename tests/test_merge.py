@@ -68,6 +68,7 @@ def test_merged_files_are_those_of_the_oracle(tmp_path_factory: pytest.TempPathF
     summaries = merge(plan, told.append)
     files = written(plan.output_dir)
     assert files == expected(plan)
+    assert sorted(plan.files) == list(files)
     assert told == [1, 2, 3]
     for summary in summaries:
         rows = files[f"{summary.name}_merged.csv"].splitlines()[1:]
@@ -115,6 +116,8 @@ def test_parquet_holds_what_the_csv_files_hold(tmp_path: Path) -> None:
     write_table(tmp_path / "results", 4, ",".join(COLUMNS) + "\n4,1,0,0.0,1" + 8 * "," + "\n")
     (summary,) = merge(plan_of(tmp_path, {"all": "0-4"}, parquet=True))
     assert len(summary.files) == 6
+    plan = make_merge_plan(merge_request(tmp_path, {"all": "0-4"}, parquet=True))
+    assert plan.files == list(summary.files)
     traces = read_traces(tmp_path / "merged" / "all_merged.csv")
     table = arrow_parquet.read_table(tmp_path / "merged" / "all_merged.parquet")
     assert table.column_names == list(COLUMNS)

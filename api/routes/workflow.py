@@ -105,7 +105,7 @@ async def start_workflow(
     computed again.
     """
     orchestrator: Orchestrator = request.app.state.orchestrator
-    digest = _digest(body)
+    digest = request_digest(body)
     if idempotency_key is not None:
         earlier = await orchestrator.find_repeated(PROCESSING, idempotency_key, digest)
         if earlier is not None:
@@ -192,6 +192,7 @@ def _check(body: WorkflowRequest, request: Request) -> Plan:
     return plan
 
 
-def _digest(body: WorkflowRequest) -> str:
+def request_digest(body: BaseModel) -> str:
+    """Digest of a request, by which a repeated one is recognised."""
     content = json.dumps(body.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
