@@ -1,9 +1,10 @@
 """What merging costs, beside the plain way with a dictionary for each row: `python -m benchmarks.merging --help`.
 
-The plain way does what PyAMA does, in fewer lines: for each channel, the rows of a table are turned into dictionaries,
-their values are put into one dictionary for each feature, and these are written line by line. It writes no table of all
-columns, which the merge does besides. It takes minutes for a large folder, so it is measured on some FOVs and counted
-up in proportion.
+The plain way is PyAMA's: for each channel, the rows of a table are turned into dictionaries of the columns that all
+channels share and of its own, and their values are put into a dictionary by key, which is then written line by line. It
+is spared what else PyAMA does (a grid of all times by all cells, growing with their square), and the table
+of all columns and the fsync, which are measured in the merge. It takes minutes for a large folder, so it is measured on
+some FOVs and counted up in proportion.
 """
 
 import argparse
@@ -124,7 +125,7 @@ def run_row_by_row(folder: Path, n_fovs: int) -> None:
         table = pd.read_csv(folder / "results" / layout.directory / layout.traces)
         for name in FEATURES:
             by_key = values.setdefault(name, {})
-            for row in table[["cell", "frame", "time", "good", name]].to_dict("records"):
+            for row in table[[*IDENTITY_COLUMNS, *POSITION_COLUMNS, name]].to_dict("records"):
                 if row["good"]:
                     key = (fov, int(row["cell"]), int(row["frame"]))
                     times[key] = row["time"]
