@@ -1,10 +1,18 @@
 """The models that traces can be fitted with: names, equations, and what their parameters mean.
 
 All are functions of the time t in hours. This module is light (no numerics), so that whoever lists or validates
-models needs no kernels.
+models needs no kernels; what is computed is in `tasks.fitting.models`.
 """
 
 from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["linear", "rate", "time"]
+"""How a parameter enters: as a factor of a function of time (amplitudes, offsets), as a rate in the exponent of one,
+or as a point in time. Linear ones are solved for in closed form, the others are searched for."""
+
+ROLE_LIMITS: dict[Role, tuple[float, float]] = {"linear": (-1e15, 1e15), "rate": (0.0, 1e6), "time": (-1e6, 1e6)}
+"""Between which numbers bounds may be set at all: there, everything that is computed stays finite."""
 
 _COUNTS = "counts"
 _HOURS = "h"
@@ -21,6 +29,7 @@ class Parameter:
     bounds: tuple[float, float]
     """Lowest and highest value that a fit gives, or that a fixed parameter may be set to; inclusive."""
     unit: str
+    role: Role
     meaning: str
     fixed: bool = False
     """Whether it keeps its value instead of being fitted."""
@@ -35,6 +44,26 @@ class FittingModel:
     description: str
     parameters: tuple[Parameter, ...]
 
+    @property
+    def linear(self) -> tuple[Parameter, ...]:
+        """Factors of functions of time, fixed or not."""
+        return tuple(parameter for parameter in self.parameters if parameter.role == "linear")
+
+    @property
+    def searched(self) -> tuple[Parameter, ...]:
+        """Rates and times that are fitted."""
+        return tuple(one for one in self.parameters if one.role != "linear" and not one.fixed)
+
+    @property
+    def given(self) -> tuple[Parameter, ...]:
+        """Rates and times that keep their values."""
+        return tuple(one for one in self.parameters if one.role != "linear" and one.fixed)
+
+    @property
+    def fitted(self) -> tuple[Parameter, ...]:
+        """All that are fitted."""
+        return tuple(parameter for parameter in self.parameters if not parameter.fixed)
+
 
 FITTING_MODELS: dict[str, FittingModel] = {
     model.name: model
@@ -44,8 +73,8 @@ FITTING_MODELS: dict[str, FittingModel] = {
             "f(t) = amplitude + offset",
             "A constant. Only the sum is determined by the data, so the offset keeps the value that it is given.",
             (
-                Parameter("amplitude", 1.0, (0.0, 10.0), _COUNTS, "Height above the offset"),
-                Parameter("offset", 0.0, (-5.0, 5.0), _COUNTS, "Signal without any cell", fixed=True),
+                Parameter("amplitude", 1.0, (0.0, 10.0), _COUNTS, "linear", "Height above the offset"),
+                Parameter("offset", 0.0, (-5.0, 5.0), _COUNTS, "linear", "Signal without any cell", fixed=True),
             ),
         ),
         FittingModel(
@@ -53,9 +82,9 @@ FITTING_MODELS: dict[str, FittingModel] = {
             "f(t) = amplitude (1 - exp(-rate t)) + offset",
             "Exponential rise to a plateau.",
             (
-                Parameter("amplitude", 1.0, (0.0, 10.0), _COUNTS, "Height of the plateau above the offset"),
-                Parameter("rate", 0.1, (0.01, 1.0), _PER_HOUR, "Rate of the rise"),
-                Parameter("offset", 0.0, (-1.0, 5.0), _COUNTS, "Signal at the time 0"),
+                Parameter("amplitude", 1.0, (0.0, 10.0), _COUNTS, "linear", "Height of the plateau above the offset"),
+                Parameter("rate", 0.1, (0.01, 1.0), _PER_HOUR, "rate", "Rate of the rise"),
+                Parameter("offset", 0.0, (-1.0, 5.0), _COUNTS, "linear", "Signal at the time 0"),
             ),
         ),
         FittingModel(
@@ -65,12 +94,21 @@ FITTING_MODELS: dict[str, FittingModel] = {
             "mRNA transfection: translation from t0 on while the mRNA decays, and maturation of the protein before "
             "it fluoresces (Leonhardt et al. 2014).",
             (
-                Parameter("t0", 0.0, (-1.0, 1.0), _HOURS, "Onset of translation"),
-                Parameter("ktl", 1000.0, (1.0, 5e8), "counts/h", "Rate of translation times the amount of mRNA at t0"),
-                Parameter("delta", 0.01, (1e-5, 11.0), _PER_HOUR, "Rate at which the mRNA decays"),
-                Parameter("offset", 0.0, (-1e6, 1e6), _COUNTS, "Signal before the onset"),
-                Parameter("km", 1.28, (1e-5, 30.0), _PER_HOUR, "Rate at which the protein matures", fixed=True),
-                Parameter("beta", 5.22e-3, (1e-5, 10.0), _PER_HOUR, "Rate at which the protein decays", fixed=True),
+                Parameter("t0", 0.0, (-1.0, 1.0), _HOURS, "time", "Onset of translation"),
+                Parameter(
+                    "ktl",
+                    1000.0,
+                    (1.0, 5e8),
+                    "counts/h",
+                    "linear",
+                    "Rate of translation times the amount of mRNA at t0",
+                ),
+                Parameter("delta", 0.01, (1e-5, 11.0), _PER_HOUR, "rate", "Rate at which the mRNA decays"),
+                Parameter("offset", 0.0, (-1e6, 1e6), _COUNTS, "linear", "Signal before the onset"),
+                Parameter("km", 1.28, (1e-5, 30.0), _PER_HOUR, "rate", "Rate at which the protein matures", fixed=True),
+                Parameter(
+                    "beta", 5.22e-3, (1e-5, 10.0), _PER_HOUR, "rate", "Rate at which the protein decays", fixed=True
+                ),
             ),
         ),
         FittingModel(
@@ -80,12 +118,12 @@ FITTING_MODELS: dict[str, FittingModel] = {
             "Translation is blocked at t0: the protein that is there goes on to mature and decays. The time of the "
             "block is known from the experiment; the data cannot tell it from the amplitudes.",
             (
-                Parameter("t0", 0.0, (-1e4, 1e4), _HOURS, "Time of the block", fixed=True),
-                Parameter("G0", 100.0, (0.0, 1e6), _COUNTS, "Mature protein at t0"),
-                Parameter("Gu0", 100.0, (0.0, 1e6), _COUNTS, "Immature protein at t0"),
-                Parameter("km", 1.28, (1e-5, 30.0), _PER_HOUR, "Rate at which the protein matures"),
-                Parameter("beta", 5.22e-3, (1e-5, 10.0), _PER_HOUR, "Rate at which the protein decays"),
-                Parameter("offset", 0.0, (-1e6, 1e6), _COUNTS, "Signal without any protein"),
+                Parameter("t0", 0.0, (-1e4, 1e4), _HOURS, "time", "Time of the block", fixed=True),
+                Parameter("G0", 100.0, (0.0, 1e6), _COUNTS, "linear", "Mature protein at t0"),
+                Parameter("Gu0", 100.0, (0.0, 1e6), _COUNTS, "linear", "Immature protein at t0"),
+                Parameter("km", 1.28, (1e-5, 30.0), _PER_HOUR, "rate", "Rate at which the protein matures"),
+                Parameter("beta", 5.22e-3, (1e-5, 10.0), _PER_HOUR, "rate", "Rate at which the protein decays"),
+                Parameter("offset", 0.0, (-1e6, 1e6), _COUNTS, "linear", "Signal without any protein"),
             ),
         ),
     )
