@@ -22,6 +22,7 @@ from api.responses import documented_errors
 from api.routes import (
     features,
     files,
+    fitting,
     jobs,
     merge,
     metadata,
@@ -41,6 +42,7 @@ BASE = "/api/v1"
 
 ROUTERS: tuple[APIRouter, ...] = (
     workflow.router,
+    fitting.router,
     jobs.router,
     metadata.router,
     features.router,

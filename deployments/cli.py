@@ -7,7 +7,8 @@ at once.
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from inspect import cleandoc
 from pathlib import Path
 from signal import SIGINT
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ import typer
 from deployments.errors import RunFailedError
 from deployments.terminal import INTERRUPTED, metering, say
 from tasks.errors import PyamaError
+from tasks.fitting.catalog import describe_models
 
 app = typer.Typer(
     name="pyama",
@@ -190,6 +192,77 @@ def merge(
     request = merge_request(samples, input_dir, output_dir, parquet=parquet)
     with metering() as meter:
         summary = run_merge(request, meter, verbose=verbose)
+    print(summary)
+
+
+def _with_models(command: Callable[..., None]) -> Callable[..., None]:
+    """Have the help of a command tell the models, as the catalogue has them."""
+    command.__doc__ = cleandoc(command.__doc__ or "").replace("MODELS", describe_models())
+    return command
+
+
+@app.command()
+@_with_models
+def fit(
+    traces: Annotated[Path, typer.Argument(help="Trace file: a tidy file, or a traces table.", show_default=False)],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME",
+            help="trivial, maturation, translation_maturation or maturation_blocked.",
+            show_default=False,
+        ),
+    ],
+    output_dir: Annotated[
+        Path | None, typer.Option("--output-dir", "-o", help="Folder of the results. Default: that of the trace file.")
+    ] = None,
+    params: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--param", metavar="NAME=VALUE", help="Start value; of a fixed parameter its value. May be repeated."
+        ),
+    ] = None,
+    bounds: Annotated[
+        list[str] | None,
+        typer.Option("--bounds", metavar="NAME=LOW,HIGH", help="Bounds of a fitted parameter; may be repeated."),
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column to fit. Default: the value, or the total intensity.")
+    ] = None,
+    loss: Annotated[
+        Literal["linear", "soft_l1", "huber", "cauchy"],
+        typer.Option(help="How residuals count; all but linear give outliers less weight."),
+    ] = "linear",
+    plots: Annotated[bool, typer.Option("--plots", help="Draw fits and parameters, as PNG and SVG.")] = False,
+    parquet: Annotated[bool, typer.Option("--parquet", help="Write the table as Parquet too.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Fit a kinetic model to the trace of each cell.
+
+    Leaves TRACES_fitted_MODEL.csv with a row for each cell, and a summary (JSON).
+    Results of an earlier fit with the same model are replaced. A fit that was
+    interrupted goes on where it was.
+
+    Times are in hours. These are the models, and their parameters with default
+    and bounds; fixed ones can be set by --param, but have no bounds.
+
+    MODELS
+
+    For example:
+
+    pyama fit merged/control_intensity_total_ch_1.csv -m translation_maturation --plots
+
+    pyama fit traces.csv -m maturation --param rate=0.2 --bounds amplitude=0,1e7 --bounds offset=-1e6,1e6
+    """
+    from deployments.local_fit import fit_request, run_fit
+
+    request = fit_request(
+        traces, model, output_dir, params or [], bounds or [], column=column, loss=loss, plots=plots, parquet=parquet
+    )
+    with metering() as meter:
+        summary = run_fit(request, meter, verbose=verbose)
     print(summary)
 
 

@@ -15,7 +15,7 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.types.entrypoint import EntrypointType
 from prefect.workers.process import ProcessWorker
 
-from api.jobs import COMMON_TAG, MERGE, PROCESSING, JobKind
+from api.jobs import COMMON_TAG, FITTING, MERGE, PROCESSING, JobKind
 from api.orchestrator import CONTROL_POOL, POOL
 from api.settings import Settings
 from deployments.errors import RunFailedError
@@ -34,6 +34,7 @@ class Deployment:
 DEPLOYMENTS = (
     Deployment("flows.process.process_acquisition", PROCESSING, POOL),
     Deployment("flows.merge.merge_samples", MERGE, CONTROL_POOL),
+    Deployment("flows.fit.fit_traces", FITTING, POOL),
 )
 """All deployments; `prefect.yaml` tells the same for those who deploy by `prefect deploy --all`."""
 

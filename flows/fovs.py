@@ -1,10 +1,8 @@
 """The FOVs of a run: one Prefect task run for each, a bounded number at a time, on a Dask cluster."""
 
 from collections.abc import Generator
-from contextlib import suppress
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
-from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import uuid4
 
@@ -16,13 +14,13 @@ from prefect.states import Cancelled
 from prefect_dask.task_runners import DaskTaskRunner
 
 from flows.idle_workers import idle_workers
+from flows.in_flight import in_flight
 from flows.progress import ProgressArtifact, RunProgress, event_topic, hearing_tasks, tell_run
-from flows.stopping import AbandonedError, Deadline, call_off, refuse_if_abandoned
+from flows.stopping import AbandonedError, Deadline, refuse_if_abandoned
 from flows.task_runner import connect, count_threads
 from tasks.errors import PyamaError
 from tasks.fov_job import FovJob, FovReport, is_transient
 
-_LOOK_INTERVAL_S = 0.5
 _RETRY_DELAYS_S = [2.0, 10.0, 60.0]
 
 
@@ -108,29 +106,18 @@ def compute_fovs(
         # With fewer FOVs than threads, the idle ones take frames.
         "n_helpers": n_threads if most < n_threads else 0,
     }
-    waiting = iter(fovs)
-    running: dict[distributed.Future[Any], int] = {}
-    ended: SimpleQueue[distributed.Future[Any]] = SimpleQueue()
-    try:
-        with hearing_tasks(client, topic, progress):
-            while True:
-                for fov in islice(waiting, most - len(running)):
-                    # A key of its own: without one, Dask would take a hash of all that goes with the task.
-                    key = f"compute_fov-{fov}-{uuid4()}"
-                    future = client.submit(
-                        compute_fov, key=key, parameters={**parameters, "fov": fov}, return_type="state"
-                    )
-                    running[future] = fov
-                    future.add_done_callback(ended.put)
-                if not running:
-                    return
-                deadline.check()
-                with suppress(Empty):
-                    future = ended.get(timeout=_LOOK_INTERVAL_S)
-                    yield judge(job, running.pop(future), future)
-                progress.show()
-    finally:
-        call_off(client, list(running))
+
+    def begin(fov: int) -> distributed.Future[Any]:
+        # A key of its own: without one, Dask would take a hash of all that goes with the task.
+        key = f"compute_fov-{fov}-{uuid4()}"
+        return client.submit(compute_fov, key=key, parameters={**parameters, "fov": fov}, return_type="state")
+
+    with (
+        hearing_tasks(client, topic, progress.frames_done),
+        closing(in_flight(client, fovs, begin, most, deadline, progress.show)) as ended,
+    ):
+        for fov, future in ended:
+            yield judge(job, fov, future)
 
 
 def judge(job: FovJob, fov: int, future: distributed.Future[Any]) -> FovOutcome:

@@ -19,8 +19,6 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.settings import PREFECT_API_URL
 
-from tasks.fov import FrameListener
-
 _logger = logging.getLogger(__name__)
 
 _ARTIFACT_INTERVAL_S = 0.5
@@ -51,7 +49,8 @@ class Progress:
 
 
 Listener = Callable[[Any], None]
-"""Is told how far a run is, in the terms of its flow: `Progress`, or `flows.merge.MergeProgress`."""
+"""Is told how far a run is, in the terms of its flow: `Progress`, `flows.merge.MergeProgress` or
+`flows.fit.FitProgress`."""
 _listener: ContextVar[Listener | None] = ContextVar("_listener", default=None)
 
 
@@ -201,25 +200,25 @@ def event_topic(run_id: str) -> str:
     return f"pyama-progress-{run_id}"
 
 
-def tell_run(topic: str, fov: int) -> FrameListener:
-    """Listener for one FOV that passes on its frames, from whatever Dask worker it is on."""
+def tell_run(topic: str, part: int) -> Callable[[int], None]:
+    """Listener for one part of a run, such as a FOV, that tells how far it is, from whatever Dask worker it is on."""
     throttle = Throttle(_EVENT_INTERVAL_S)
     worker = distributed.get_worker()
 
-    def on_frame(n_done: int) -> None:
+    def on_step(n_done: int) -> None:
         if throttle.passes():
-            worker.log_event(topic, {"fov": fov, "frames": n_done})
+            worker.log_event(topic, {"part": part, "done": n_done})
 
-    return on_frame
+    return on_step
 
 
 @contextmanager
-def hearing_tasks(client: distributed.Client, topic: str, progress: RunProgress) -> Iterator[None]:
-    """Have the frames that tasks tell of counted within the block."""
+def hearing_tasks(client: distributed.Client, topic: str, note: Callable[[int, int], None]) -> Iterator[None]:
+    """Have what tasks tell of their parts noted within the block: which part, and how many steps of it are done."""
 
     def handle(event: tuple[float, dict[str, Any]]) -> None:
         _, told = event
-        progress.frames_done(told["fov"], told["frames"])
+        note(told["part"], told["done"])
 
     client.subscribe_topic(topic, handle)
     try:

@@ -128,3 +128,16 @@ FITTING_MODELS: dict[str, FittingModel] = {
         ),
     )
 }
+
+
+def describe_models() -> str:
+    """All models and their parameters in words, a paragraph for each."""
+    return "\n\n".join(
+        f"{model.name}: {'; '.join(map(_described, model.parameters))}. {model.description}"
+        for model in FITTING_MODELS.values()
+    )
+
+
+def _described(parameter: Parameter) -> str:
+    limits = "fixed" if parameter.fixed else "{:g} to {:g}".format(*parameter.bounds)
+    return f"{parameter.name} = {parameter.default:g} {parameter.unit} ({limits})"

@@ -1,8 +1,8 @@
 """Fitting traces: cells that share their times are a block, and the solver takes a block at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,8 @@ _NO_ERRORS = {
     ALL_AT_BOUNDS: "no standard errors: all parameters are at their bounds",
 }
 _CONSTANT = "no R²: the trace is constant"
+_LONGEST_REASON = max(map(len, (*_FAILURES.values(), *_NO_ERRORS.values(), _CONSTANT)))
+_COLUMNS = ("success", "r_squared", "estimates", "errors", "places", "n_points", "reasons")
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class FitTable:
     places: NDArray[np.int8]
     """(c, p) -1 or 1 at the lower or upper bound, 0 between them, 2 for a fixed parameter."""
     n_points: NDArray[np.int32]
-    reasons: NDArray[np.object_]
+    reasons: NDArray[np.str_]
     """(c,) why the fit failed, or what is missing; empty text otherwise."""
 
     @classmethod
@@ -101,13 +103,22 @@ class FitTable:
             errors=np.full((n_cells, n_parameters), np.nan),
             places=np.zeros((n_cells, n_parameters), np.int8),
             n_points=np.zeros(n_cells, np.int32),
-            reasons=np.full(n_cells, "", object),
+            reasons=np.zeros(n_cells, f"U{_LONGEST_REASON}"),
         )
+
+    @classmethod
+    def of(cls, specification: FitSpecification, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Table of arrays as they were stored."""
+        return cls(specification, **{name: arrays[name] for name in _COLUMNS})
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All columns, for storing."""
+        return {name: getattr(self, name) for name in _COLUMNS}
 
     def put(self, cells: NDArray[np.int64] | slice, part: "FitTable") -> None:
         """Put the results of some cells in their places."""
-        for name in ("success", "r_squared", "estimates", "errors", "places", "n_points", "reasons"):
-            getattr(self, name)[cells] = getattr(part, name)
+        for name, values in part.arrays().items():
+            getattr(self, name)[cells] = values
 
     def estimate(self, name: str) -> Array:
         """(c,) estimates of one parameter."""

@@ -14,7 +14,7 @@ under the model's name:
 It is compiled to machine code behind a pointer, so that one compiled solver serves all models.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numba
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from tasks.fitting.catalog import FittingModel
 from tasks.fitting.exponentials import exponentials, far_from_all, pulse2, pulse3, pulse4
+from tasks.kernel import kernel
 
 Array = NDArray[np.float64]
 
@@ -55,6 +56,29 @@ def shapes_of(model: FittingModel) -> Shapes:
     """Compiled functions of time of a model, to be called by kernels."""
     compiled: Shapes = _SHAPES[model.name]
     return compiled
+
+
+def curve(model: FittingModel, times_h: Array, values: Mapping[str, float]) -> Array:
+    """f(t) of a model.
+
+    Parameters
+    ----------
+    times_h
+        (n,) in hours.
+    values
+        Of all parameters, fixed or not.
+    """
+    searched, given, linear = (
+        np.array([values[one.name] for one in some], np.float64) for some in (model.searched, model.given, model.linear)
+    )
+    phi = np.empty((len(linear), len(times_h)))
+    _fill(shapes_of(model), times_h, searched, given, phi, np.empty((len(linear), len(searched), len(times_h))))
+    return linear @ phi
+
+
+@kernel
+def _fill(shapes: Shapes, times: Array, searched: Array, given: Array, phi: Array, slopes: Array) -> None:
+    shapes(times, searched, given, phi, slopes)
 
 
 @shapes("trivial")

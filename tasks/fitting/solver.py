@@ -486,7 +486,7 @@ def _loss_scale(problem: Problem, trace: _Trace) -> float:
         return problem.loss_scale if problem.loss_scale > 0.0 else 0.0
     # Second differences of noise of deviation 1 deviate by sqrt(6); those of a smooth curve are small.
     bends = trace.values[2:] - 2.0 * trace.values[1:-1] + trace.values[:-2]
-    return 1.4826 * float(np.median(np.abs(bends))) / np.sqrt(6.0)
+    return float(1.4826 * np.median(np.abs(bends)) / np.sqrt(6.0))
 
 
 @kernel

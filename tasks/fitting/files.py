@@ -1,0 +1,46 @@
+"""The one place that names the files of a fit. Light, like `tasks.fitting.catalog`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks.fitting.request import FittingRequest
+
+
+@dataclass(frozen=True)
+class FitFiles:
+    """Names of what a fit of a trace file with a model leaves."""
+
+    folder: Path
+    base_name: str
+    """E.g. `control_intensity_total_ch_1_fitted_maturation`."""
+
+    @classmethod
+    def of(cls, request: FittingRequest) -> "FitFiles":
+        """Where the results of a request go."""
+        traces = Path(request.csv_path)
+        folder = Path(request.output_dir) if request.output_dir is not None else traces.parent
+        return cls(folder, f"{traces.stem}_fitted_{request.model_type}")
+
+    @property
+    def table(self) -> Path:
+        """A row for each cell."""
+        return self.folder / f"{self.base_name}.csv"
+
+    @property
+    def parquet(self) -> Path:
+        """The same as Parquet."""
+        return self.folder / f"{self.base_name}.parquet"
+
+    @property
+    def summary(self) -> Path:
+        """Totals and distributions, as JSON."""
+        return self.folder / f"{self.base_name}_summary.json"
+
+    def plot(self, kind: str, ending: str) -> Path:
+        """A picture, e.g. of the kind `curves` and with the ending `png`."""
+        return self.folder / f"{self.base_name}_{kind}.{ending}"
+
+    @property
+    def work_folder(self) -> Path:
+        """Hidden folder of what is done of a fit that is not finished."""
+        return self.folder / f".{self.base_name}.parts"

@@ -1,0 +1,177 @@
+"""What a fit leaves: a table with a row for each cell, and a summary. Light, like `tasks.fitting.catalog`."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.fitting.catalog import FITTING_MODELS, FittingModel
+
+GOOD_R_SQUARED = 0.9
+MEDIUM_R_SQUARED = 0.7
+"""R² above which a fit counts as good, or as medium; the others are poor."""
+
+_QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+
+
+class ParameterSummary(TypedDict):
+    """Distribution of a fitted parameter over the successful fits; all None where there is none."""
+
+    unit: str
+    mean: float | None
+    std: float | None
+    min: float | None
+    q05: float | None
+    q25: float | None
+    median: float | None
+    q75: float | None
+    q95: float | None
+    max: float | None
+    n_at_bound: int
+
+
+class FitSummary(TypedDict):
+    """What came out of all cells together."""
+
+    model_type: str
+    total_cells: int
+    successful_fits: int
+    failed_fits: int
+    mean_r_squared: float | None
+    quality: dict[str, int]
+    """How many of the successful fits are good, medium and poor."""
+    parameters: dict[str, ParameterSummary]
+    remarks: dict[str, int]
+    """How often each reason is given, for a failure or for something that is missing."""
+
+
+class FitRow(TypedDict):
+    """A cell, as the API tells it."""
+
+    fov: int
+    cell: int
+    success: bool
+    r_squared: float | None
+    fitted_params: dict[str, float | None]
+    std_errors: dict[str, float | None]
+    n_points: int
+    at_bound: list[str]
+    reason: str | None
+
+
+def columns_of(model: FittingModel) -> list[str]:
+    """Names of the table's columns."""
+    return [
+        "fov", "cell", "model_type", "success", "r_squared",
+        *(one.name for one in model.parameters),
+        *(f"{one.name}_std_error" for one in model.fitted),
+        "n_points", "at_bound", "reason",
+    ]  # fmt: skip
+
+
+def table_text(model: FittingModel, columns: dict[str, Sequence[Any]]) -> str:
+    """Table as CSV; numbers to ten digits, an undefined one as an empty field."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = columns_of(model)
+    writer.writerow(names)
+    writer.writerows(map(_fields, zip(*(columns[name] for name in names), strict=True)))
+    return text.getvalue()
+
+
+def _fields(row: Iterable[Any]) -> list[Any]:
+    return [("" if math.isnan(one) else f"{one:.10g}") if isinstance(one, float) else one for one in row]
+
+
+def read_rows(path: Path, offset: int, limit: int) -> list[FitRow]:
+    """Read some rows of a table; raises `OSError` as it comes, and `ValueError` where it is not one."""
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        return [_row(fields) for fields in islice(reader, offset, offset + limit)]
+
+
+def _row(fields: dict[str, str]) -> FitRow:
+    try:
+        model = FITTING_MODELS[fields["model_type"]]
+        return FitRow(
+            fov=int(fields["fov"]),
+            cell=int(fields["cell"]),
+            success=fields["success"] == "True",
+            r_squared=_number(fields["r_squared"]),
+            fitted_params={one.name: _number(fields[one.name]) for one in model.parameters},
+            std_errors={one.name: _number(fields[f"{one.name}_std_error"]) for one in model.fitted},
+            n_points=int(fields["n_points"]),
+            at_bound=fields["at_bound"].split(),
+            reason=fields["reason"] or None,
+        )
+    except KeyError as error:
+        raise ValueError(f"the table lacks {error}") from error
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def read_summary(path: Path) -> FitSummary:
+    """Read a summary; raises `OSError` and `ValueError` as they come."""
+    summary: FitSummary = json.loads(path.read_text(encoding="utf-8"))
+    return summary
+
+
+def summarise(
+    model: FittingModel,
+    success: NDArray[np.bool_],
+    r_squared: NDArray[np.float64],
+    estimates: dict[str, NDArray[np.float64]],
+    at_bound: dict[str, NDArray[np.bool_]],
+    reasons: Sequence[str],
+) -> FitSummary:
+    """Count and describe.
+
+    Parameters
+    ----------
+    estimates, at_bound
+        (c,) of each fitted parameter.
+    """
+    known = r_squared[success & np.isfinite(r_squared)]
+    good = int(np.count_nonzero(known >= GOOD_R_SQUARED))
+    medium = int(np.count_nonzero(known >= MEDIUM_R_SQUARED)) - good
+    remarks, counts = np.unique([reason for reason in reasons if reason], return_counts=True)
+    return FitSummary(
+        model_type=model.name,
+        total_cells=len(success),
+        successful_fits=int(success.sum()),
+        failed_fits=int((~success).sum()),
+        mean_r_squared=float(known.mean()) if known.size else None,
+        quality={"good": good, "medium": medium, "poor": len(known) - good - medium},
+        parameters={
+            one.name: _distribution(one.unit, estimates[one.name][success], at_bound[one.name][success])
+            for one in model.fitted
+        },
+        remarks=dict(zip(map(str, remarks), map(int, counts), strict=True)),
+    )
+
+
+def _distribution(unit: str, values: NDArray[np.float64], at_bound: NDArray[np.bool_]) -> ParameterSummary:
+    quantiles = np.quantile(values, list(_QUANTILES)).tolist() if values.size else [None] * len(_QUANTILES)
+    low, q05, q25, median, q75, q95, high = quantiles
+    return ParameterSummary(
+        unit=unit,
+        mean=float(values.mean()) if values.size else None,
+        std=float(values.std(ddof=1)) if values.size > 1 else None,
+        min=low,
+        q05=q05,
+        q25=q25,
+        median=median,
+        q75=q75,
+        q95=q95,
+        max=high,
+        n_at_bound=int(at_bound.sum()),
+    )
