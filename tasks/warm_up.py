@@ -10,6 +10,10 @@ import numpy as np
 
 from tasks.configuration import Channels, FluorescenceChannel, PhaseChannel, ScienceParameters
 from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES
+from tasks.fitting.catalog import FITTING_MODELS
+from tasks.fitting.fit import fit_traces
+from tasks.fitting.models import curve
+from tasks.fitting.request import FitSpecification
 from tasks.frames import measure_frame
 from tasks.table_rows import join_rows, split_rows, truths, whole_numbers
 from tasks.tracking import Tracker
@@ -33,7 +37,15 @@ def compile_kernels() -> float:
         frame.backgrounds[1].image()
         frame.labelled.paint(tracker.link(frame.labelled.regions.boxes))
     _merge_a_row()
+    _fit_a_trace()
     return monotonic() - start
+
+
+def _fit_a_trace() -> None:
+    times_h = np.arange(8.0)
+    for model in FITTING_MODELS.values():
+        fit_traces(times_h, times_h, np.array([0, 8]), FitSpecification.of(model))
+        curve(model, times_h, {one.name: one.default for one in model.parameters})
 
 
 def _merge_a_row() -> None:

@@ -35,11 +35,15 @@ SCIENCE: dict[str, Any] = {"border_margin": 2, "min_frames": 1}
 class Client:
     """A client of the API that keeps the documented rules, and notes whether the server does.
 
+    It asks for the jobs of one kind, those that process recordings.
+
     Parameters
     ----------
     url
         Where the API is, without the base.
     """
+
+    address = "/processing/workflow"
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -50,7 +54,7 @@ class Client:
 
     def start(self, asked: Mapping[str, Any], **headers: str) -> str:
         """Start a job and return its id."""
-        answer = self.http.post("/processing/workflow/start", json=asked, headers=headers)
+        answer = self.http.post(f"{self.address}/start", json=asked, headers=headers)
         assert answer.status_code == 200, answer.text
         body = answer.json()
         assert body["success"] is True
@@ -58,21 +62,21 @@ class Client:
 
     def status(self, job_id: str) -> dict[str, Any]:
         """Status of a job."""
-        answer = self.http.get(f"/processing/workflow/status/{job_id}")
+        answer = self.http.get(f"{self.address}/status/{job_id}")
         assert answer.status_code == 200, answer.text
         status: dict[str, Any] = answer.json()
         return status
 
     def results(self, job_id: str) -> dict[str, Any]:
         """Results of a job that has ended."""
-        answer = self.http.get(f"/processing/workflow/results/{job_id}")
+        answer = self.http.get(f"{self.address}/results/{job_id}")
         assert answer.status_code == 200, answer.text
         results: dict[str, Any] = answer.json()
         return results
 
     def cancel(self, job_id: str) -> dict[str, Any]:
         """Cancel a job."""
-        answer = self.http.post(f"/processing/workflow/cancel/{job_id}")
+        answer = self.http.post(f"{self.address}/cancel/{job_id}")
         assert answer.status_code == 200, answer.text
         cancelled: dict[str, Any] = answer.json()
         return cancelled
@@ -98,6 +102,12 @@ class Client:
         return self.watch(job_id, has_ended)
 
 
+class FittingClient(Client):
+    """The same for jobs that fit traces."""
+
+    address = "/analysis/fitting"
+
+
 def has_ended(status: Mapping[str, Any]) -> bool:
     """Whether a job has ended."""
     return status["status"] in {"completed", "failed", "cancelled"}
@@ -113,8 +123,7 @@ def _goes_forward(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     order = ["pending", "running", "completed", "failed", "cancelled"]
     if order.index(before["status"]) > order.index(after["status"]):
         return False
-    steps = ((before["progress"][name], after["progress"][name]) for name in ("percentage", "current_fov"))
-    return all(earlier <= later for earlier, later in steps)
+    return all(earlier <= after["progress"][name] for name, earlier in before["progress"].items())
 
 
 def asked(recording: Path, output_dir: Path, **parameters: Any) -> dict[str, Any]:

@@ -331,6 +331,7 @@ def test_values_are_yaml_scalars(text: str, value: object) -> None:
         ["--help"],
         ["process", "--help"],
         ["merge", "--help"],
+        ["fit", "--help"],
         ["demo", "-h"],
         ["up", "-h"],
         ["deploy", "-h"],

@@ -23,6 +23,8 @@ LIGHT = [
     "tasks.configuration",
     "tasks.errors",
     "tasks.features",
+    "tasks.fitting.plan",
+    "tasks.fitting.results",
     "tasks.merge_plan",
     "tasks.output",
     "tasks.trace_files",

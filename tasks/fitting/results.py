@@ -7,10 +7,11 @@ import math
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from tasks.fitting.catalog import FITTING_MODELS, FittingModel
 
