@@ -56,14 +56,11 @@ def test_scipy_20(benchmark: BenchmarkFixture) -> None:
     bounds = np.array([asked.bounds[name] for name in names]).T
     start = [asked.values[name] for name in names]
 
+    def residuals(x: NDArray[np.float64], trace: NDArray[np.float64]) -> NDArray[np.float64]:
+        return oracle.curve(MODEL.name, TIMES_H, FIXED | dict(zip(names, x, strict=True))) - trace
+
     def fit_all() -> None:
         for trace in values:
-            least_squares(
-                lambda x, trace=trace: (
-                    oracle.curve(MODEL.name, TIMES_H, FIXED | dict(zip(names, x, strict=True))) - trace
-                ),
-                start,
-                bounds=(bounds[0], bounds[1]),
-            )
+            least_squares(residuals, start, bounds=(bounds[0], bounds[1]), args=(trace,))
 
     benchmark.pedantic(fit_all, rounds=3)
