@@ -1,4 +1,4 @@
-# make demo         simulate a recording, process it through the REST API, compare with the truth
+# make demo         simulate a recording, process and fit it, compare with the truth
 # make up           the REST API with all that it needs, on this machine, until Ctrl-C
 # make test         the test suite
 # make test-stack   the tests on the whole one-machine stack that take minutes

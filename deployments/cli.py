@@ -295,7 +295,7 @@ def demo(
     with metering() as meter:
         report = run_demo(output_dir, fovs, frames, size, workers, meter, verbose=verbose)
     print(report)
-    raise typer.Exit(0 if report.comparison.passed else 1)
+    raise typer.Exit(0 if report.passed else 1)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The demo: a recording is simulated and processed through the REST API, and the result is held against the truth."""
+"""The demo: a recording is simulated, processed and fitted through the REST API, and held against the truth."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,9 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from deployments import demo_kinetics
 from deployments.api_client import ApiClient, Body
+from deployments.demo_kinetics import KineticsReport, compare_kinetics, draw_kinetics, fit_kinetics
 from deployments.own_stack import own_stack
 from deployments.picture import draw_fov
 from deployments.planning import check_parameters
@@ -26,6 +28,8 @@ from tasks.output.os_errors import readable_size, told
 from tasks.simulation import CellTruth, FovTruth, Optics, Scene, SimulationSettings, Truth, simulate
 
 RECORDING, TRUTH, RESULTS, PICTURE = "demo.nd2", "truth.json", "results", "demo.png"
+FILES = (RECORDING, TRUTH, RESULTS, PICTURE, demo_kinetics.SAMPLES, demo_kinetics.MERGED, demo_kinetics.PICTURE)
+"""All that it leaves in its folder."""
 
 MOST_ERROR = 0.05
 """Median error of the intensities up to which the truth counts as found."""
@@ -61,12 +65,19 @@ class DemoReport:
     """What the demo did; its text is a table."""
 
     comparison: Comparison
+    kinetics: KineticsReport
     results: Body
     """What the API tells of the job's results."""
     seconds_simulating: float
     seconds_processing: float
-    """From the request to the end of the job."""
+    seconds_fitting: float
+    """From the request to the end of the job; merging included."""
     folder: Path
+
+    @property
+    def passed(self) -> bool:
+        """Whether the truth was found."""
+        return self.comparison.passed and self.kinetics.passed
 
     def __str__(self) -> str:
         comparison = self.comparison
@@ -81,21 +92,24 @@ class DemoReport:
             ("largest error of the intensities *", f"{comparison.max_error:.2%}"),
             ("seconds to simulate", f"{self.seconds_simulating:.1f}" if self.seconds_simulating else "there already"),
             ("seconds to process", f"{self.seconds_processing:.1f}"),
+            ("seconds to merge and fit", f"{self.seconds_fitting:.1f}"),
         ):
             table.add_row(name, value)
         text = StringIO()
         console = Console(file=text, width=80)
         console.print(table)
         text.write("* relative to the brightest frame of the cell\n")
-        text.write(f"Results: {self.results['output_dir']}\nPicture: {self.folder / PICTURE}\n")
-        text.write("The truth was found." if comparison.passed else "THE TRUTH WAS NOT FOUND.")
+        console.print(self.kinetics.as_table())
+        text.write(f"Results:  {self.results['output_dir']}\n")
+        text.write(f"Pictures: {self.folder / PICTURE}\n          {self.folder / demo_kinetics.PICTURE}\n")
+        text.write("The truth was found." if self.passed else "THE TRUTH WAS NOT FOUND.")
         return text.getvalue()
 
 
 def run_demo(
     folder: Path, n_fovs: int, n_frames: int, size: int, n_workers: int | None, meter: Meter, *, verbose: bool = False
 ) -> DemoReport:
-    """Simulate, process through the REST API of a stack of its own, and compare.
+    """Simulate, process and fit through the REST API of a stack of its own, and compare.
 
     The simulation is deterministic: a second demo with the same settings finds the work done. One with other
     settings replaces the first; anything else in the folder stays.
@@ -139,11 +153,20 @@ def run_demo(
             started_s = monotonic()
             results = _process(client, folder, parameters, meter)
             seconds_processing = monotonic() - started_s
-    meter.begin("Comparing with the truth")
-    comparison = compare([pd.read_csv(path) for path in results["traces"]], truth)
-    with told("write", folder / PICTURE):
-        draw_fov(fov_directories(folder / RESULTS)[0], folder / PICTURE, _metadata(folder / RECORDING), truth)
-    return DemoReport(comparison, results, seconds_simulating, seconds_processing, folder)
+            started_s = monotonic()
+            fits = fit_kinetics(client, folder, n_fovs, meter)
+            seconds_fitting = monotonic() - started_s
+        meter.begin("Comparing with the truth")
+        traces = [pd.read_csv(path) for path in results["traces"]]
+        matches = {
+            fov: match(table, found, n_frames)
+            for fov, (table, found) in enumerate(zip(traces, truth.fovs, strict=True))
+        }
+        comparison, kinetics = compare(traces, truth), compare_kinetics(fits, matches, truth)
+        with told("write", folder):
+            draw_fov(fov_directories(folder / RESULTS)[0], folder / PICTURE, _metadata(folder / RECORDING), truth)
+            draw_kinetics(kinetics, folder / demo_kinetics.PICTURE)
+    return DemoReport(comparison, kinetics, results, seconds_simulating, seconds_processing, seconds_fitting, folder)
 
 
 def _process(client: ApiClient, folder: Path, parameters: Mapping[str, Any], meter: Meter) -> Body:
@@ -237,7 +260,7 @@ def _find_demo(folder: Path, settings: SimulationSettings) -> Truth | None:
     """
     recording, truth_file = folder / RECORDING, folder / TRUTH
     with told("use", folder):
-        present = [name for name in (RECORDING, TRUTH, RESULTS, PICTURE) if (folder / name).exists()]
+        present = [name for name in FILES if (folder / name).exists()]
     if not present:
         return None
     try:

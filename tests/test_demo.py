@@ -3,14 +3,17 @@
 import json
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from deployments.demo import Comparison, compare
+from deployments.demo import FILES, Comparison, compare
+from deployments.demo_kinetics import LEAST_FRAMES, MODEL, KineticsReport, Recovered
 from deployments.picture import read_traces
 from tasks.simulation import Truth
 from tests.engines import wait_until
@@ -19,7 +22,7 @@ from tests.program import mistake, run_pyama, start_pyama
 from tests.stack import descendants, is_alive
 
 STOP_DEADLINE_S = 60.0
-SIZE = ("--fovs", "2", "--frames", "4", "--size", "400")
+SIZE = ("--fovs", "2", "--frames", "12", "--size", "400")
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +52,50 @@ def test_truth_is_found(demo: CompletedProcess[str], truth: Truth) -> None:
     assert "The truth was found." in demo.stdout
 
 
-def test_recording_truth_results_and_one_picture_are_left(demo: CompletedProcess[str], folder: Path) -> None:
-    assert {path.name for path in folder.iterdir()} == {"demo.nd2", "truth.json", "results", "demo.png"}
+def test_nothing_is_left_but_the_files_of_the_demo(demo: CompletedProcess[str], folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == set(FILES)
     assert {path.name for path in (folder / "results").glob("fov_*")} == {"fov_000", "fov_001"}
 
 
-def test_picture_is_a_landscape_with_color(demo: CompletedProcess[str], folder: Path) -> None:
-    height, width, _ = imread(folder / "demo.png").shape
-    assert width > height > 600
-    assert imread(folder / "demo.png")[..., :3].std(axis=2).max() > 0.3
+@pytest.mark.parametrize("name", ["demo.png", "kinetics.png"])
+def test_pictures_are_landscapes_with_color(name: str, demo: CompletedProcess[str], folder: Path) -> None:
+    picture = imread(folder / name)
+    height, width, _ = picture.shape
+    assert width > height >= 600
+    assert picture[..., :3].std(axis=2).max() > 0.1
+
+
+def test_kinetics_are_recovered(demo: CompletedProcess[str], folder: Path, truth: Truth) -> None:
+    fits = pd.read_csv(folder / "merged" / "all_intensity_total_ch_1_fitted_translation_maturation.csv")
+    countable = [cell for fov in truth.fovs for cell in fov.cells if cell.countable]
+    assert fits["success"].all()
+    assert len(fits) == len(countable)
+    assert fits["delta"].median() == pytest.approx(np.median([cell.kinetics[0].delta for cell in countable]), rel=0.1)
+    assert f"recovered from {len(countable)} of {len(countable)} cells" in demo.stdout
+
+
+def kinetics_report(**changes: float) -> KineticsReport:
+    """Two cells that were fitted as they were simulated, but for some changes."""
+    truth = {"t0": 0.5, "ktl": 900.0, "delta": 0.08} | changes
+    simulated = {"t0": 0.5, "ktl": 900.0, "delta": 0.08}
+    parameters = {one.name: one for one in MODEL.parameters}
+    return KineticsReport(
+        n_cells=2,
+        n_fitted=2,
+        recovered=tuple(
+            Recovered(parameters[name], np.full(2, simulated[name]), np.full(2, truth[name])) for name in simulated
+        ),
+        n_frames=30,
+    )
+
+
+def test_kinetics_pass_only_where_every_parameter_is_near_and_every_cell_is_fitted() -> None:
+    assert kinetics_report().passed
+    assert kinetics_report(delta=0.083).passed
+    assert not kinetics_report(delta=0.085).passed
+    assert not kinetics_report(t0=0.6).passed
+    assert not replace(kinetics_report(), n_fitted=1).passed
+    assert replace(kinetics_report(t0=0.6), n_frames=LEAST_FRAMES - 1).passed
 
 
 @pytest.mark.stack
