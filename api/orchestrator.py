@@ -131,10 +131,17 @@ class Orchestrator:
         # A key even where the client gave none, by which a run can be found whose creation was not answered.
         key = _stored_key(new.idempotency_key or str(uuid4()))
         async with host_lock(self._settings.home / "start.lock", _TURN_PATIENCE_S):
+            if new.idempotency_key is not None:
+                # Of many clients that ask with the same key at once, the first one may have got its turn meanwhile.
+                earlier = await self.find_repeated(new.kind, new.idempotency_key, new.digest)
+                if earlier is not None:
+                    return earlier
             try:
                 return await self._create(new, tags, key)
             except (ServiceUnavailableError, asyncio.CancelledError):
-                self._undo_later(new.kind, key)
+                # By a key of its own, the client finds the run when it asks again; others may have found it already.
+                if new.idempotency_key is None:
+                    self._undo_later(new.kind, key)
                 raise
 
     async def _create(self, new: NewJob, tags: list[str], key: str) -> Job:
