@@ -72,7 +72,7 @@ def test_results_that_are_gone_are_told(client: FittingClient, traces: Path, tmp
     assert client.finish(job_id)[-1]["status"] == "completed"
     (tmp_path / "out" / "traces_fitted_maturation.csv").unlink()
     gone = client.http.get(f"/analysis/fitting/results/{job_id}")
-    assert "no longer in" in error_of(gone, 500, "PROCESSING_ERROR")
+    assert "no longer in" in error_of(gone, 404, "FILE_NOT_FOUND")
 
 
 def test_repeated_request_with_an_idempotency_key(client: FittingClient, traces: Path, tmp_path: Path) -> None:
@@ -104,8 +104,9 @@ def test_a_cancelled_job_stops_and_the_next_goes_on(client: FittingClient, tmp_p
     client.watch(job_id, lambda one: one["status"] == "running" and 0 < one["progress"]["percentage"] < 80)
     client.cancel(job_id)
     assert client.finish(job_id)[-1]["status"] == "cancelled"
-    refused = client.http.get(f"/analysis/fitting/results/{job_id}")
-    assert "cancelled" in error_of(refused, 500, "PROCESSING_ERROR")
+    results = client.results(job_id)
+    assert (results["results_file"], results["summary"], results["results"]) == (None, None, [])
+    assert results["message"].startswith("Cancelled")
     assert names_in(tmp_path) == [".many_fitted_maturation.parts", "many.csv"]
     again = client.finish(client.start(asked))
     assert again[-1]["status"] == "completed"

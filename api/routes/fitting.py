@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
-from api.errors import JobNotFinishedError, ProcessingFailedError
+from api.errors import JobNotFinishedError, PathNotFoundError
 from api.file_items import printable
 from api.jobs import FITTING, Job, JobStatus
 from api.orchestrator import NewJob, Orchestrator, folder_tag
@@ -49,14 +49,14 @@ class FittingStatusAnswer(JobStatusAnswer):
 
 
 class FittingResultsAnswer(Answer):
-    """What a job that has been completed has left."""
+    """What a job that has ended has left: nothing, where it was not completed."""
 
     job_id: str
     status: JobStatus
     message: str
-    results_file: str = Field(description="The table of all cells, as CSV")
-    summary_file: str
-    summary: FitSummary
+    results_file: str | None = Field(description="The table of all cells, as CSV")
+    summary_file: str | None
+    summary: FitSummary | None
     results: list[FitRow] = Field(description="A page of the table")
     total: int = Field(description="Cells on all pages")
     limit: int
@@ -113,7 +113,7 @@ async def cancel_fitting(job_id: str, request: Request) -> CancelAnswer:
 
 @router.get(
     "/results/{job_id}",
-    responses=documented_errors("JOB_NOT_FOUND", "JOB_NOT_FINISHED", "PROCESSING_ERROR", "SERVICE_UNAVAILABLE"),
+    responses=documented_errors("JOB_NOT_FOUND", "JOB_NOT_FINISHED", "FILE_NOT_FOUND", "SERVICE_UNAVAILABLE"),
 )
 async def fitting_results(
     job_id: str,
@@ -121,14 +121,14 @@ async def fitting_results(
     limit: Annotated[int, Query(ge=1, le=1000, description="Most cells on a page")] = 100,
     offset: Annotated[int, Query(ge=0, le=1_000_000_000, description="Cells to pass over")] = 0,
 ) -> FittingResultsAnswer:
-    """Tell what a job that has been completed left: a summary, and a page of the table of cells."""
+    """Tell what a job that has ended left: a summary, and a page of the table of cells.
+
+    A job that failed or was cancelled has left no results; its message says why.
+    """
     orchestrator: Orchestrator = request.app.state.orchestrator
     job = await orchestrator.job(job_id, FITTING)
     if not job.ended:
         raise JobNotFinishedError(f"job {job.job_id} is {job.status}; wait for its end, or cancel it")
-    if job.status != "completed":
-        reason = job.error or "it was cancelled before the results were written; start it again to go on"
-        raise ProcessingFailedError(f"job {job.job_id} is {job.status}: {reason}", {"job_id": job.job_id})
     return await run_in_threadpool(_read_results, job, limit, offset)
 
 
@@ -148,24 +148,27 @@ def _check(body: FittingRequest, request: Request) -> FitPlan:
 
 
 def _read_results(job: Job, limit: int, offset: int) -> FittingResultsAnswer:
+    summary: FitSummary | None = None
+    results: list[FitRow] = []
     files = FitFiles.of(FittingRequest.parse(**job.parameters))
-    try:
-        summary = read_summary(files.summary)
-        results = read_rows(files.table, offset, limit)
-    except (OSError, ValueError) as error:
-        raise ProcessingFailedError(
-            f"the results of job {job.job_id} are no longer in {printable(str(files.table))}: {error}",
-            {"job_id": job.job_id},
-        ) from error
+    completed = job.status == "completed"
+    if completed:
+        try:
+            summary = read_summary(files.summary)
+            results = read_rows(files.table, offset, limit)
+        except (OSError, ValueError) as error:
+            raise PathNotFoundError(
+                f"the results of job {job.job_id} are no longer in {printable(str(files.table))}: start it again"
+            ) from error
     return FittingResultsAnswer(
         job_id=job.job_id,
         status=job.status,
-        message=job.message,
-        results_file=printable(str(files.table)),
-        summary_file=printable(str(files.summary)),
+        message=job.error or job.message,
+        results_file=printable(str(files.table)) if completed else None,
+        summary_file=printable(str(files.summary)) if completed else None,
         summary=summary,
         results=results,
-        total=summary["total_cells"],
+        total=summary["total_cells"] if summary is not None else 0,
         limit=limit,
         offset=offset,
     )

@@ -43,6 +43,7 @@ _BATCH = 256
 _LEAST_FILL = 0.5
 """Part of the times of its FOV that a cell has, on average, for the cells to be a block."""
 _STARTS_PER_DECADE = 2.0
+_STARTS_PER_FILM = 12.0
 _MOST_STARTS = 12
 _FILM_LENGTHS = 30.0
 """Time constants that the grid begins with, in lengths of the film."""
@@ -260,6 +261,7 @@ def _problem(specification: FitSpecification) -> Problem:
         given=np.array([values[one.name] for one in model.given]),
         searched_low=np.array([low for low, _ in searched]),
         searched_high=np.array([high for _, high in searched]),
+        rates=np.array([one.role == "rate" for one in model.searched], np.bool_),
         linear_low=np.array([low for low, _ in linear]),
         linear_high=np.array([high for _, high in linear]),
         loss=_LOSSES[specification.loss],
@@ -288,7 +290,7 @@ def _grid_axis(parameter: Parameter, bounds: tuple[float, float], times_h: Array
     span = span if span > 0 else 1.0
     if parameter.role == "time":
         first, last = np.clip([times_h[0] - span, times_h[-1]] if len(times_h) else [low, high], low, high)
-        n_points = min(3 + int(8 * (last - first) / span), _MOST_STARTS)
+        n_points = min(3 + int(_STARTS_PER_FILM * (last - first) / span), 2 * _MOST_STARTS)
         return np.linspace(first, last, n_points) if first < last else np.array([first])
     steps = np.diff(times_h)
     step = float(np.median(steps[steps > 0])) if np.any(steps > 0) else span

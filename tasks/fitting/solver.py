@@ -38,7 +38,8 @@ ERRORS_KNOWN, ILL_CONDITIONED, ALL_AT_BOUNDS = 0, 1, 2
 WORST_CONDITION = 1e8
 """Condition number of the scaled Jacobian above which the data do not tell the parameters apart."""
 
-_N_STARTS = 2
+_MOST_DESCENTS = 4
+_NEARLY_AS_LOW = 2.0
 _MOST_STEPS = 200
 _MOST_REWEIGHTINGS = 100
 _TOLERANCE = 1e-10
@@ -46,6 +47,10 @@ _TOLERANCE = 1e-10
 _ROUNDING = 1e-30
 """Share of the sum of squared values that residuals have by rounding alone."""
 _LEAST_ROOT = 1e-8
+_LEAST_SHRINKING = 0.1
+"""A rate is not made smaller than this part of itself in one step: what matters of it is the order of magnitude."""
+_SLOWEST = 1e-4
+"""Rate times length of the film below which a rate might as well be zero."""
 _LEAST_DAMPING, _FIRST_DAMPING, _MOST_DAMPING = 1e-12, 1e-3, 1e12
 
 
@@ -57,6 +62,8 @@ class Problem(NamedTuple):
     searched_low: Array
     """(k,) bounds of the searched parameters."""
     searched_high: Array
+    rates: NDArray[np.bool_]
+    """(k,) which of the searched parameters are rates."""
     linear_low: Array
     """(m,) bounds of the linear parameters; both are the value where one is fixed."""
     linear_high: Array
@@ -208,13 +215,16 @@ def _search(
     costs = _costs(problem, grid, values, present)
     lowest, ending = np.inf, NOT_FINITE
     best, here, trial = _new_point(k, m, n), _new_point(k, m, n), _new_point(k, m, n)
-    for _ in range(_N_STARTS):
+    for _ in range(_MOST_DESCENTS):
         start = int(np.argmin(costs))
         if not costs[start] < np.inf:
             break
         here.searched[:] = grid.starts[start]
-        _leave_valley(grid, costs, start)
+        height = costs[start]
+        costs[start] = costs[0] = np.inf  # the user's start is worth a descent only where it is the lowest of all
         here, trial, cost, ended = _descend(shapes, problem, trace, here, trial)
+        if not _leave_bounds(problem, grid, costs, here):
+            _leave_valley(grid, costs, start, height)
         if cost < lowest:
             lowest, ending = cost, ended
             best, here = here, best
@@ -254,26 +264,54 @@ def _costs(problem: Problem, grid: Grid, values: Array, present: NDArray[np.bool
 
 
 @kernel
-def _leave_valley(grid: Grid, costs: Array, start: int) -> None:
-    """Strike out all starts from which the grid goes down to this one, so that the next is in another valley."""
+def _leave_bounds(problem: Problem, grid: Grid, costs: Array, point: _Point) -> bool:
+    """Strike out the half of the grid that lies towards the bounds that a descent has ended at.
+
+    The lowest point may as well be there as far inside, where a coarse grid has missed it: valleys are narrow in time.
+
+    Returns
+    -------
+    bool
+        Whether the point is at a bound at all.
+    """
+    at_bound = False
+    stride = 1
+    for axis in range(len(grid.shape) - 1, -1, -1):
+        at_low = point.searched[axis] == problem.searched_low[axis]
+        if at_low or point.searched[axis] == problem.searched_high[axis]:
+            at_bound = True
+            for start in range(1, len(costs)):
+                place = (start - 1) // stride % grid.shape[axis]
+                if (2 * place < grid.shape[axis]) == at_low:
+                    costs[start] = np.inf
+        stride *= grid.shape[axis]
+    return at_bound
+
+
+@kernel
+def _leave_valley(grid: Grid, costs: Array, start: int, height: float) -> None:
+    """Strike out the starts from which the grid goes down to this one, so that the next is in another valley.
+
+    Those that are nearly as low stay, except for the next neighbours: a coarse grid does not tell valleys apart there.
+    """
     waiting = np.empty(len(costs), np.int64)
-    heights = np.empty(len(costs))
-    waiting[0], heights[0] = start, costs[start]
-    costs[0] = np.inf  # the user's start is worth a descent only where it is the lowest of all
-    costs[start] = np.inf
+    levels = np.full(len(costs), np.inf)  # of the starts that are seen to lie in the valley
+    waiting[0], levels[start] = start, height
     n_waiting = 1 if start > 0 else 0
     while n_waiting > 0:
         n_waiting -= 1
-        here, height = waiting[n_waiting], heights[n_waiting]
+        here = waiting[n_waiting]
         stride = 1
         for axis in range(len(grid.shape) - 1, -1, -1):
             place = (here - 1) // stride % grid.shape[axis]
             for direction in (-1, 1):
                 neighbour = here + direction * stride
-                if 0 <= place + direction < grid.shape[axis] and height <= costs[neighbour] < np.inf:
-                    waiting[n_waiting], heights[n_waiting] = neighbour, costs[neighbour]
+                inside = 0 <= place + direction < grid.shape[axis]
+                if inside and levels[neighbour] == np.inf and levels[here] <= costs[neighbour] < np.inf:
+                    waiting[n_waiting], levels[neighbour] = neighbour, costs[neighbour]
                     n_waiting += 1
-                    costs[neighbour] = np.inf
+                    if here == start or costs[neighbour] > _NEARLY_AS_LOW * height:
+                        costs[neighbour] = np.inf
             stride *= grid.shape[axis]
 
 
@@ -302,6 +340,7 @@ def _descend(
     columns, hessian, damped = np.empty((k, n)), np.empty((k, k)), np.empty((k, k))
     downhill, low, high, step, places = np.empty(k), np.empty(k), np.empty(k), np.empty(k), np.empty(k, np.int8)
     damping, growth = _FIRST_DAMPING, 2.0
+    slowest = _SLOWEST / max(trace.times[-1] - trace.times[0], _SLOWEST)
     moved = True
     for _ in range(_MOST_STEPS):
         if cost <= least:
@@ -311,6 +350,8 @@ def _descend(
             for i in range(k):
                 downhill[i] = dot(columns[i], here.residuals)
                 low[i] = problem.searched_low[i] - here.searched[i]
+                if problem.rates[i] and here.searched[i] > slowest:
+                    low[i] = max(low[i], (_LEAST_SHRINKING - 1.0) * here.searched[i])
                 high[i] = problem.searched_high[i] - here.searched[i]
                 for j in range(i + 1):
                     hessian[i, j] = hessian[j, i] = dot(columns[i], columns[j])
@@ -326,7 +367,7 @@ def _descend(
             return here, trial, cost, CONVERGED
         for i in range(k):
             trial.searched[i] = min(max(here.searched[i] + step[i], problem.searched_low[i]), problem.searched_high[i])
-            if places[i] == AT_LOW:
+            if places[i] == AT_LOW and low[i] == problem.searched_low[i] - here.searched[i]:
                 trial.searched[i] = problem.searched_low[i]
             elif places[i] == AT_HIGH:
                 trial.searched[i] = problem.searched_high[i]
@@ -335,7 +376,10 @@ def _descend(
         moved = gain > 0.0
         if moved:
             here, trial = trial, here
+            gained = cost - trial_cost
             cost = trial_cost
+            if gained <= _TOLERANCE * cost:
+                return here, trial, cost, CONVERGED
             damping = max(damping * max(1 / 3, 1.0 - (2.0 * gain - 1.0) ** 3), _LEAST_DAMPING)
             growth = 2.0
         else:
