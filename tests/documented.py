@@ -161,3 +161,34 @@ FILE_REQUEST = """
 """
 
 RECENT_FILES = "/processing/recent-files?limit=10&extensions=.nd2,.czi"
+
+MERGE_REQUEST = """
+{
+  "sample_yaml": "/path/to/samples.yaml",
+  "input_dir": "/path/to/processed_fovs",
+  "output_dir": "/path/to/output"
+}
+"""
+
+TRACES_REQUEST = """
+{
+  "csv_path": "/path/to/traces.csv"
+}
+"""
+
+FITTING_REQUEST = """
+{
+  "csv_path": "/path/to/traces.csv",
+  "model_type": "maturation",
+  "model_params": {
+    "amplitude": 1.0,
+    "rate": 0.1,
+    "offset": 0.0
+  },
+  "model_bounds": {
+    "amplitude": [0.0, 10.0],
+    "rate": [0.01, 1.0],
+    "offset": [-1.0, 5.0]
+  }
+}
+"""

@@ -15,12 +15,13 @@ import httpx
 import pytest
 
 from tests import documented
-from tests.engines import ROOT
+from tests.engines import ROOT, wait_until
 from tests.flow_runs import film
 from tests.recordings import write_recording
 from tests.stack import RunningStack, has_ended
 
 N_FOVS, N_FRAMES = 10, 3
+PROCESSED = "output_of_all_features"
 CLIENT_DEADLINE_S = 180
 FILE_ITEM = {"name", "path", "is_directory", "is_file", "size_bytes", "modified_time", "extension"}
 
@@ -38,7 +39,7 @@ class Place:
         return self.folder / "experiment.nd2"
 
     def moved(self, text: str, output: str = "output") -> str:
-        """Write an example with this server and these paths, and with less patience."""
+        """Write an example with this server, these paths and that output folder, and with less patience."""
         for documented_text, here in {
             "http://localhost:8000": self.api_url,
             "/path/to/file.nd2": str(self.recording),
@@ -46,6 +47,9 @@ class Place:
             "/data/experiment.nd2": str(self.recording),
             "/path/to/directory": str(self.folder),
             "/path/to/search": str(self.folder),
+            "/path/to/samples.yaml": str(self.folder / "samples.yaml"),
+            "/path/to/processed_fovs": str(self.folder / PROCESSED),
+            "/path/to/traces.csv": str(self.folder / "merged" / "all_intensity_total_ch_1.csv"),
             "/path/to/output": str(self.folder / output),
             "/data/output": str(self.folder / output),
             '"/data"': f'"{self.folder}"',
@@ -71,8 +75,8 @@ def post(stack: RunningStack, place: Place) -> Iterator[Any]:
     """Post a documented body to a documented address, and return the answer."""
     with httpx.Client(base_url=f"{stack.api_url}/api/v1", timeout=60) as client:
 
-        def post(address: str, body: str) -> dict[str, Any]:
-            answer = client.post(address, json=json.loads(place.moved(body)))
+        def post(address: str, body: str, output: str = "output") -> dict[str, Any]:
+            answer = client.post(address, json=json.loads(place.moved(body, output)))
             assert answer.status_code == 200, answer.text
             told: dict[str, Any] = answer.json()
             assert told["success"] is True
@@ -183,19 +187,66 @@ def test_the_documented_number_of_fovs_is_more_than_the_file_has(stack: RunningS
     assert "parameters.fov_end: 99" in answer.json()["error"]
 
 
-def test_channels_and_parameters(post: Any, stack: RunningStack, place: Place) -> None:
-    parameters = {**json.loads(documented.PARAMETERS), "fov_end": 0}
+@pytest.fixture(scope="module")
+def processed(post: Any, stack: RunningStack, place: Place) -> dict[str, Any]:
+    """Results of a job with the documented channels and parameters, but for the number of FOVs."""
     body = {
         "microscopy_path": str(place.recording),
-        "output_dir": str(place.folder / "output_of_all_features"),
+        "output_dir": str(place.folder / PROCESSED),
         "channels": json.loads(documented.CHANNELS),
-        "parameters": parameters,
+        # The cells of this film come near its edges.
+        "parameters": {**json.loads(documented.PARAMETERS), "fov_end": 1, "border_margin": 0},
     }
     job_id = post("/processing/workflow/start", json.dumps(body))["job_id"]
     assert stack.client.finish(job_id)[-1]["status"] == "completed"
-    (traces,) = stack.client.results(job_id)["traces"]
-    columns = Path(traces).read_text().splitlines()[0].split(",")
+    return stack.client.results(job_id)
+
+
+@pytest.fixture(scope="module")
+def merged(post: Any, place: Place, processed: dict[str, Any]) -> dict[str, Any]:
+    """Answer to the documented merge of what was processed."""
+    (place.folder / "samples.yaml").write_text('samples: [{name: all, fovs: "0-1"}]')
+    answer: dict[str, Any] = post("/processing/merge", documented.MERGE_REQUEST, "merged")
+    return answer
+
+
+def test_channels_and_parameters(processed: dict[str, Any]) -> None:
+    first, _ = processed["traces"]
+    columns = Path(first).read_text().splitlines()[0].split(",")
     assert columns[-4:] == ["area_ch_0", "aspect_ratio_ch_0", "intensity_total_ch_1", "intensity_mean_ch_1"]
+
+
+def test_merge(merged: dict[str, Any], place: Place) -> None:
+    assert merged["output_dir"] == str(place.folder / "merged")
+    names = ["merged", "area_ch_0", "aspect_ratio_ch_0", "intensity_total_ch_1", "intensity_mean_ch_1"]
+    assert merged["merged_files"] == [str(place.folder / "merged" / f"all_{name}.csv") for name in names]
+    assert all(Path(path).is_file() for path in merged["merged_files"])
+
+
+def test_load_traces(post: Any, merged: dict[str, Any]) -> None:
+    data = post("/analysis/load-traces", documented.TRACES_REQUEST)["data"]
+    assert data["n_cells"] > 0
+    assert data["n_timepoints"] == N_FRAMES
+    assert data["time_units"] == "min"
+    assert data["columns"] == ["time", "fov", "cell", "value"]
+
+
+def test_fitting(post: Any, stack: RunningStack, merged: dict[str, Any]) -> None:
+    n_cells = post("/analysis/load-traces", documented.TRACES_REQUEST)["data"]["n_cells"]
+    job_id = post("/analysis/fitting/start", documented.FITTING_REQUEST)["job_id"]
+
+    def status() -> dict[str, Any]:
+        told: dict[str, Any] = stack.client.http.get(f"/analysis/fitting/status/{job_id}").json()
+        return told
+
+    wait_until(lambda: status()["status"] not in {"pending", "running"}, "the fit has ended", CLIENT_DEADLINE_S)
+    assert status()["status"] == "completed", status()
+    assert status()["progress"] == {"current_cell": n_cells, "total_cells": n_cells, "percentage": 100.0}
+    results = stack.client.http.get(f"/analysis/fitting/results/{job_id}").json()
+    assert results["success"] is True
+    assert results["summary"]["total_cells"] == n_cells
+    assert len(results["results"]) == n_cells
+    assert set(results["results"][0]["fitted_params"]) == {"amplitude", "rate", "offset"}
 
 
 def test_list_directory(post: Any, place: Place) -> None:
