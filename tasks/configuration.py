@@ -99,6 +99,24 @@ class Model(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class RequestModel(Model):
+    """Base of what is asked for as a whole."""
+
+    @classmethod
+    def parse(cls, **fields: Any) -> Self:  # noqa: ANN401 - raw JSON on its way to being validated
+        """Validate a raw request.
+
+        Raises
+        ------
+        InvalidParametersError
+            One message that names each wrong field, its value, and what is allowed.
+        """
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            raise InvalidParametersError(describe(error)) from error
+
+
 class PhaseChannel(Model):
     """The channel in which cells are found."""
 
@@ -220,27 +238,13 @@ class Configuration(Model):
     parameters: ScienceParameters = ScienceParameters()
 
 
-class WorkflowRequest(Model):
+class WorkflowRequest(RequestModel):
     """The documented request to process a recording."""
 
     microscopy_path: AbsolutePath
     output_dir: AbsolutePath
     channels: Channels
     parameters: Parameters = Parameters()
-
-    @classmethod
-    def parse(cls, **fields: Any) -> Self:  # noqa: ANN401 - raw JSON on its way to being validated
-        """Validate a raw request.
-
-        Raises
-        ------
-        InvalidParametersError
-            One message that names each wrong field, its value, and what is allowed.
-        """
-        try:
-            return cls.model_validate(fields)
-        except ValidationError as error:
-            raise InvalidParametersError(describe(error)) from error
 
     def configuration(self) -> Configuration:
         """The part that determines the result."""

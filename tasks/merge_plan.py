@@ -5,11 +5,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from tasks.configuration import AbsolutePath, Model, describe
+from tasks.configuration import AbsolutePath, RequestModel
 from tasks.errors import InvalidParametersError
 from tasks.output import MANIFEST_FILE, FovLayout, Manifest, check_free, read_manifest
 from tasks.output.layout import INSPECTED_ENDING, fov_directory
@@ -26,27 +25,13 @@ PathCheck = Callable[[Path], object]
 """Is called with every path before it is read, and raises where it must not be."""
 
 
-class MergeRequest(Model):
+class MergeRequest(RequestModel):
     """The documented request to merge samples."""
 
     sample_yaml: AbsolutePath = Field(description="Samples file: which FOVs belong to which sample")
     input_dir: AbsolutePath = Field(description="Output folder of a processing job")
     output_dir: AbsolutePath = Field(description="Folder of the merged files; created where it is not there")
     parquet: bool = Field(False, description="Write every table as Parquet too")
-
-    @classmethod
-    def parse(cls, **fields: Any) -> Self:  # noqa: ANN401 - raw JSON on its way to being validated
-        """Validate a raw request.
-
-        Raises
-        ------
-        InvalidParametersError
-            One message that names each wrong field, its value, and what is allowed.
-        """
-        try:
-            return cls.model_validate(fields)
-        except ValidationError as error:
-            raise InvalidParametersError(describe(error)) from error
 
 
 @dataclass(frozen=True)

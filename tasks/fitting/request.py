@@ -7,11 +7,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from tasks.configuration import AbsolutePath, Model, describe
+from tasks.configuration import AbsolutePath, RequestModel
 from tasks.errors import InvalidParametersError
 from tasks.fitting.catalog import FITTING_MODELS, ROLE_LIMITS, FittingModel, Parameter
 
@@ -41,7 +41,7 @@ Bounds = Annotated[list[float], Field(min_length=2, max_length=2)]
 """Lowest and highest value."""
 
 
-class FittingRequest(Model):
+class FittingRequest(RequestModel):
     """The documented request to fit traces."""
 
     csv_path: AbsolutePath
@@ -70,20 +70,6 @@ class FittingRequest(Model):
         if problems:
             raise ValueError("; ".join(problems))
         return self
-
-    @classmethod
-    def parse(cls, **fields: Any) -> Self:  # noqa: ANN401 - raw JSON on its way to being validated
-        """Validate a raw request.
-
-        Raises
-        ------
-        InvalidParametersError
-            One message that names each wrong field or parameter, its value, and what is allowed.
-        """
-        try:
-            return cls.model_validate(fields)
-        except ValidationError as error:
-            raise InvalidParametersError(describe(error)) from error
 
     @property
     def result_folder(self) -> Path:
