@@ -41,7 +41,7 @@ WORST_CONDITION = 1e8
 _MOST_DESCENTS = 4
 _NEARLY_AS_LOW = 2.0
 _MOST_STEPS = 200
-_MOST_REWEIGHTINGS = 100
+_MOST_REWEIGHTINGS = 1000
 _TOLERANCE = 1e-10
 """Share of the sum of squares below which a step is not worth taking: a hundred thousandth of a standard error."""
 _ROUNDING = 1e-30
