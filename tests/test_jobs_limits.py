@@ -51,7 +51,6 @@ def test_jobs_beyond_the_limit_wait_as_pending_and_then_run(
     assert waiting["progress"]["percentage"] == 0
     pending = client.http.get("/jobs", params={"status": "pending"}).json()["jobs"]
     assert second in [job["job_id"] for job in pending]
-    client.cancel(first)
     client.finish(first)
     client.watch(second, is_computing)
     client.cancel(second)
