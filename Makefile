@@ -37,6 +37,7 @@ bench: install
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-disable-gc
 	$(BIN)/python -m benchmarks.pipeline
 	$(BIN)/python -m benchmarks.merging
+	$(BIN)/python -m benchmarks.fitting
 
 install: $(INSTALLED)
 
