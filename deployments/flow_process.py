@@ -103,7 +103,7 @@ class FlowProcess:
         if self._timed_out and kind not in _TERMINAL:
             message = (
                 f"the job took longer than {self._timeout_s:g} s from its first start, which is what PYAMA_JOB_TIMEOUT "
-                "allows, and did not answer; it was killed, finished FOVs stay"
+                "allows, and did not answer; it was killed, what is finished stays"
             )
             self._set_state("FAILED", "Failed", message)
             return 0

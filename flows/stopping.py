@@ -109,5 +109,5 @@ class Deadline:
         if self.at is not None and datetime.now(UTC) > self.at:
             raise JobTimeoutError(
                 f"the job took longer than {self.timeout_s:g} s from its first start, which is what "
-                f"{TIMEOUT_VARIABLE} allows; finished FOVs stay: start it again to go on, or raise the limit"
+                f"{TIMEOUT_VARIABLE} allows; what is finished stays: start it again to go on, or raise the limit"
             )
