@@ -10,6 +10,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from tasks.fitting.catalog import Parameter
@@ -141,10 +142,11 @@ def draw_histograms(table: FitTable) -> Figure:
         axis.hist(values, bins=_bins(values, low, high), range=(low, high), color=_ACCENT, alpha=0.85)
         median = float(np.median(values))
         axis.axvline(median, color=_FIT, linewidth=1.4)
-        axis.set_title(f"median {median:.4g}", loc="left", color=_FIT)
+        axis.set_title(f"median {median:.4g}{_not_shown((values < low) | (values > high))}", loc="left", color=_FIT)
         axis.set_xlabel(_label(parameter))
         axis.set_xlim(low, high)
         axis.ticklabel_format(axis="x", style="sci", scilimits=(-3, 4), useMathText=True)
+        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     _draw_r_squared(axes[len(fitted)], table)
     for axis in axes[len(fitted) + 1 :]:
         axis.set_axis_off()
@@ -167,6 +169,9 @@ def _draw_r_squared(axis: Axes, table: FitTable) -> None:
     poor = int(np.count_nonzero(values < MEDIUM_R_SQUARED))
     axis.set_title(f"good {good}, medium {len(values) - good - poor}, poor {poor}", loc="left")
     axis.set_xlabel("R²")
+    axis.xaxis.set_major_locator(MaxNLocator(4))
+    axis.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.ticklabel_format(axis="x", useOffset=False)
 
 
 def draw_pairs(table: FitTable) -> Figure:
@@ -179,18 +184,22 @@ def draw_pairs(table: FitTable) -> Figure:
     shown = np.flatnonzero(table.success)
     if len(shown) > _MOST_DOTS:
         shown = shown[np.linspace(0, len(shown) - 1, _MOST_DOTS).round().astype(np.int64)]
+    outside = np.zeros(len(shown), bool)
     for axis, (first, second) in zip(axes, pairs, strict=False):
         x, y = table.estimate(first.name)[shown], table.estimate(second.name)[shown]
+        (left, right), (bottom, top) = _shown(x), _shown(y)
+        outside |= (x < left) | (x > right) | (y < bottom) | (y > top)
         axis.plot(x, y, ".", color=_ACCENT, markersize=3, alpha=0.4 if len(shown) > 200 else 0.7, rasterized=True)
-        axis.set_xlim(*_shown(x))
-        axis.set_ylim(*_shown(y))
+        axis.set_xlim(left, right)
+        axis.set_ylim(bottom, top)
         axis.set_xlabel(_label(first))
         axis.set_ylabel(_label(second))
         axis.ticklabel_format(style="sci", scilimits=(-3, 4), useMathText=True)
     for axis in axes[len(pairs) :]:
         axis.set_axis_off()
     figure.suptitle(
-        f"{table.specification.model_type}: parameters against each other, {len(shown)} cells",
+        f"{table.specification.model_type}: parameters against each other, {len(shown)} cells"
+        f"{_not_shown(outside)}",
         x=0.01, ha="left", fontsize=12,
     )  # fmt: skip
     return figure
@@ -198,6 +207,11 @@ def draw_pairs(table: FitTable) -> Figure:
 
 def _label(parameter: Parameter) -> str:
     return f"{parameter.name} ({parameter.unit})"
+
+
+def _not_shown(outside: NDArray[np.bool_]) -> str:
+    """Tell of the cells that lie beyond an axis, so that nobody takes what is drawn for all there is."""
+    return f" ({np.count_nonzero(outside)} beyond the axes)" if outside.any() else ""
 
 
 def _shown(values: Array) -> tuple[float, float]:
