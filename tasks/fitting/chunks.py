@@ -8,6 +8,7 @@ it is emptied.
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -102,7 +103,10 @@ class FitWork:
         result = self._result(chunk)
         temporary = result.with_name(f".{result.name}.{np.random.default_rng().integers(1 << 60):x}.npz")
         with told("write", result):
-            np.savez(temporary, allow_pickle=False, cells=cells, **table.arrays())
+            with temporary.open("xb") as file:
+                np.savez(file, allow_pickle=False, cells=cells, **table.arrays())
+                file.flush()
+                os.fsync(file.fileno())  # a result that is there counts as complete, also after a power failure
             temporary.replace(result)
 
     def collect(self) -> FitTable:
