@@ -9,12 +9,13 @@
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+COMPILED := $(VENV)/.compiled
 
 .PHONY: demo up test test-stack lint bench install clean help
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n 's/^# make/make/p' Makefile
 
 demo: install
 	$(BIN)/pyama demo
@@ -39,12 +40,16 @@ bench: install
 	$(BIN)/python -m benchmarks.merging
 	$(BIN)/python -m benchmarks.fitting
 
-install: $(INSTALLED)
+install: $(COMPILED)
+
+# An upgrade may have changed kernels; where none has, this takes a second.
+$(COMPILED): $(INSTALLED) $(wildcard tasks/*.py tasks/*/*.py)
+	$(BIN)/python -m tasks.warm_up
+	@touch $@
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@sh deployments/make_venv.sh $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/python -m tasks.warm_up
 	@touch $@
 
 clean:
