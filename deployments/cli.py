@@ -282,11 +282,12 @@ def demo(
     ] = None,
     verbose: Verbose = False,
 ) -> None:
-    """Simulate a recording, process it through the REST API, and hold the result against the truth.
+    """Simulate a recording, process and fit it through the REST API, and hold the result against the truth.
 
     A stack as of [bold]pyama up[/bold] runs for it, on free ports, and is stopped at its end.
 
-    Leaves the recording (demo.nd2), what was simulated (truth.json), the results, and a picture of both (demo.png).
+    Leaves the recording (demo.nd2), what was simulated (truth.json), the results and the merged and fitted traces
+    (samples.yaml, merged), and pictures of what was found over what was simulated (demo.png, kinetics.png).
 
     Run again, it finds the work done. Ends with exit code 1 where the truth was not found.
     """

@@ -60,7 +60,7 @@ class KineticsReport:
     """What the fit has recovered."""
 
     n_cells: int
-    """Cells that were found."""
+    """Cells that were found, and not struck out."""
     n_fitted: int
     """Of these, the ones that were fitted with success."""
     recovered: tuple[Recovered, ...]
@@ -128,14 +128,18 @@ def compare_kinetics(
         Cells that were found, with their traces, by FOV.
     """
     pairs = []
+    n_cells = 0
     for fov, found in matches.items():
         hours = truth.settings.times_min[fov] / 60
         for cell, trace in found:
-            fit = fits[fov, int(trace["cell"].iloc[0])]
+            fit = fits.get((fov, int(trace["cell"].iloc[0])))
+            if fit is None:  # somebody has looked at it and struck it out
+                continue
+            n_cells += 1
             if fit["success"]:
                 pairs.append((_simulated(cell, hours), fit["fitted_params"]))
     return KineticsReport(
-        n_cells=sum(map(len, matches.values())),
+        n_cells=n_cells,
         n_fitted=len(pairs),
         recovered=tuple(
             Recovered(

@@ -240,9 +240,11 @@ class _ParquetFile:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with told("write", self.path):
-            if kind is None:
+            try:
+                # Also after an error: otherwise it would write to the closed file when it is collected.
                 self._writer.close()
-            _finish(self._file, complete=kind is None)
+            finally:
+                _finish(self._file, complete=kind is None)
 
     def append(self, rows: Bytes) -> None:
         """Append lines."""
@@ -285,5 +287,8 @@ def _put_in_place(folder: Path, output_dir: Path) -> None:
     for path in paths:
         with told("write", output_dir / path.name):
             path.replace(output_dir / path.name)
+            if path.suffix == ".csv" and path.with_suffix(".parquet") not in paths:
+                # That of an earlier merge would no longer say the same.
+                (output_dir / path.name).with_suffix(".parquet").unlink(missing_ok=True)
     with told("write", output_dir):
         sync_folder(output_dir)

@@ -1,6 +1,5 @@
 """What a merge is asked to do, held against the samples file and the tables that are there; all mistakes at once."""
 
-import csv
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from tasks.output import MANIFEST_FILE, FovLayout, Manifest, check_free, read_ma
 from tasks.output.layout import INSPECTED_ENDING, fov_directory
 from tasks.output.os_errors import told
 from tasks.samples import Sample, examine_samples, format_fovs
-from tasks.traces import IDENTITY_COLUMNS
+from tasks.traces import IDENTITY_COLUMNS, header_columns
 
 _FEATURE = re.compile(r"\w+_ch_\d+")
 _TABLE_ENDING = "traces.csv"
@@ -269,7 +268,7 @@ def read_columns(table: Path) -> tuple[str, ...]:
     """Names of the columns of a table; raises `OSError` as it comes."""
     with table.open("rb") as file:
         line = file.readline(_LONGEST_HEADER).decode("utf-8-sig", "replace").strip()
-    return tuple(name.strip() for name in next(csv.reader([line]), []))
+    return header_columns(line)
 
 
 def _difference(columns: tuple[str, ...], reference: tuple[str, ...]) -> str:

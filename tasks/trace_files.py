@@ -19,7 +19,7 @@ import pyarrow.csv as arrow_csv
 from numpy.typing import NDArray
 
 from tasks.errors import TraceFileError
-from tasks.traces import IDENTITY_COLUMNS, POSITION_COLUMNS
+from tasks.traces import IDENTITY_COLUMNS, POSITION_COLUMNS, header_columns
 
 TimeUnit = Literal["min", "h", "s"]
 
@@ -196,7 +196,7 @@ def _read_header(path: Path) -> _Header:
                 break
             if match := _UNIT_LINE.fullmatch(line):
                 time_units = _time_unit(path, match[1])
-    columns = tuple(name.strip() for name in next(csv.reader([line]), []))
+    columns = header_columns(line)
     if not {"time", "fov", "cell"} <= set(columns) or not {"value", "frame"} & set(columns):
         raise TraceFileError(f"{path.name} is no trace file: {_EXPECTED}; found {_shorten(line) or 'an empty line'}")
     if repeated := sorted({name for name in columns if columns.count(name) > 1}):

@@ -1,5 +1,6 @@
 """The traces table of one FOV: a row for each cell and frame."""
 
+import csv
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -24,6 +25,14 @@ def trace_columns(channels: Channels) -> list[str]:
         for name in channel.features
     ]
     return [*IDENTITY_COLUMNS, *POSITION_COLUMNS, *phase, *fluorescence]
+
+
+def header_columns(line: str) -> tuple[str, ...]:
+    """Names of columns in the first line of a table; none where it is no line of CSV, e.g. for lack of line ends."""
+    try:
+        return tuple(name.strip() for name in next(csv.reader([line]), []))
+    except csv.Error:
+        return ()
 
 
 @dataclass

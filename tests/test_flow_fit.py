@@ -159,7 +159,7 @@ def test_a_second_fit_of_the_same_name_is_refused(tmp_path: Path) -> None:
     with OutputLock(folder, "another"):
         refused = run(path)
     assert refused.state.is_failed()
-    assert "in use by run another" in refused.message
+    assert "is being written by run another" in refused.message
 
 
 def test_output_dir_is_made(tmp_path: Path) -> None:

@@ -65,6 +65,16 @@ def test_results_are_summed_up_and_paged(client: FittingClient, told: list[dict[
     assert set(cell["fitted_params"]) == set(cell["std_errors"]) == set(MATURATION)
 
 
+def test_results_that_a_later_fit_has_replaced_are_told(client: FittingClient, traces: Path, tmp_path: Path) -> None:
+    first = client.start(body(traces, output_dir=str(tmp_path)))
+    client.finish(first)
+    second = client.start(body(traces, output_dir=str(tmp_path), model_bounds={"amplitude": [0.0, 2.0]}))
+    client.finish(second)
+    assert client.results(second)["summary"]["parameters"]["amplitude"]["max"] <= 2.0
+    replaced = client.http.get(f"/analysis/fitting/results/{first}")
+    assert "replaced by those of a later fit" in error_of(replaced, 404, "FILE_NOT_FOUND")
+
+
 def test_results_that_are_gone_are_told(client: FittingClient, traces: Path, tmp_path: Path) -> None:
     job_id = client.start(body(traces, output_dir=str(tmp_path / "out")))
     early = client.http.get(f"/analysis/fitting/results/{job_id}")

@@ -1,5 +1,6 @@
 """Merging, held to its oracle, byte for byte; and that it leaves all files or none."""
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,28 @@ def test_a_repeated_merge_replaces_its_files_with_the_same(tmp_path: Path) -> No
     before = written(plan.output_dir)
     assert merge(plan) == first == [MergedSample("all", 2, 4, 12, first[0].files)]
     assert written(plan.output_dir) == before
+
+
+def test_a_merge_without_parquet_leaves_none_of_an_earlier_one(tmp_path: Path) -> None:
+    write_folder(tmp_path / "results", range(2))
+    (tmp_path / "merged").mkdir()
+    (tmp_path / "merged" / "mine.parquet").write_text("mine")
+    merge(plan_of(tmp_path, {"all": "0-1"}, parquet=True))
+    merge(plan_of(tmp_path, {"all": "0"}))
+    assert [path.name for path in (tmp_path / "merged").glob("*.parquet")] == ["mine.parquet"]
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_a_merge_to_parquet_that_is_broken_off_says_nothing_more(tmp_path: Path) -> None:
+    write_folder(tmp_path / "results", range(2))
+
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        merge(plan_of(tmp_path, {"all": "0-1"}, parquet=True), stop)
+    gc.collect()
+    assert written(tmp_path / "merged") == {}
 
 
 def test_tables_of_no_cell_are_merged_too(tmp_path: Path) -> None:

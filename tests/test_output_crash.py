@@ -162,6 +162,27 @@ def test_death_releases_the_folder(tmp_path: Path, worker: Worker) -> None:
         assert lock_holder(tmp_path) == "run-8"
 
 
+def test_a_lock_on_a_file_that_was_removed_meanwhile_is_not_taken_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / ".pyama.lock"
+    really_open = os.open
+    removed: list[Path] = []
+
+    def open_and_lose(name: str | Path, *arguments: Any) -> int:
+        descriptor = really_open(name, *arguments)
+        if not removed:  # the holder before removes the file between our opening and our locking
+            removed.append(path)
+            path.unlink()
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_and_lose)
+    with OutputLock(tmp_path, "run-9"):
+        monkeypatch.undo()
+        assert removed
+        assert lock_holder(tmp_path) == "run-9"
+
+
 def test_the_lock_file_stays_and_is_empty_when_nobody_holds_it(tmp_path: Path) -> None:
     with OutputLock(tmp_path, "run-1"):
         inode = (tmp_path / ".pyama.lock").stat().st_ino

@@ -185,6 +185,7 @@ def test_which_column_is_read(tmp_path: Path, header: str, asked: str | None, ch
         ("fov,cell,frame,time,good,area_ch_0\n0,1,0,0,,3\n", "column good: expected true or false; found ''"),
         ("fov,cell,frame,time,good,area_ch_0,perimeter_ch_0\n", "found area_ch_0, perimeter_ch_0; name the column"),
         ("fov,cell,frame,time,good\n", "found no feature"),
+        ("time,fov,cell,value\r3,0,1,5\r", "expected the columns time, fov, cell, value"),
         (TIDY + "3,0,1,5\n4,0,1,5\n3,0,1,6\n3,0,1,7\n", "found several of FOV 0, cell 1 at time 3 (2 rows too many"),
         ("fov,cell,frame,time,area_ch_0\n2,7,4,0,1\n2,7,4,9,1\n", "FOV 2, cell 7 at frame 4 (1 rows too many"),
     ],

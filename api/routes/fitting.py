@@ -129,7 +129,7 @@ async def fitting_results(
     job = await orchestrator.job(job_id, FITTING)
     if not job.ended:
         raise JobNotFinishedError(f"job {job.job_id} is {job.status}; wait for its end, or cancel it")
-    return await run_in_threadpool(_read_results, job, limit, offset)
+    return await run_in_threadpool(_read_results, job, request, limit, offset)
 
 
 def _started(job: Job) -> StartAnswer:
@@ -147,28 +147,30 @@ def _check(body: FittingRequest, request: Request) -> FitPlan:
     return make_fit_plan(asked)
 
 
-def _read_results(job: Job, limit: int, offset: int) -> FittingResultsAnswer:
-    summary: FitSummary | None = None
-    results: list[FitRow] = []
-    files = FitFiles.of(FittingRequest.parse(**job.parameters))
-    completed = job.status == "completed"
-    if completed:
-        try:
-            summary = read_summary(files.summary)
-            results = read_rows(files.table, offset, limit)
-        except (OSError, ValueError) as error:
-            raise PathNotFoundError(
-                f"the results of job {job.job_id} are no longer in {printable(str(files.table))}: start it again"
-            ) from error
-    return FittingResultsAnswer(
-        job_id=job.job_id,
-        status=job.status,
-        message=job.error or job.message,
-        results_file=printable(str(files.table)) if completed else None,
-        summary_file=printable(str(files.summary)) if completed else None,
-        summary=summary,
-        results=results,
-        total=summary["total_cells"] if summary is not None else 0,
-        limit=limit,
-        offset=offset,
-    )
+def _read_results(job: Job, request: Request, limit: int, offset: int) -> FittingResultsAnswer:
+    answer = FittingResultsAnswer(
+        job_id=job.job_id, status=job.status, message=job.error or job.message, results_file=None, summary_file=None,
+        summary=None, results=[], total=0, limit=limit, offset=offset,
+    )  # fmt: skip
+    if job.status != "completed":
+        return answer
+    # The flow takes null for what is not given, as those who start it elsewhere may do.
+    asked = FittingRequest.parse(**{name: value for name, value in job.parameters.items() if value is not None})
+    files = FitFiles.of(asked)
+    for path in (files.table, files.summary):
+        allowed_path(request, str(path), "output_dir" if asked.output_dir is not None else "csv_path")
+    table = printable(str(files.table))
+    try:
+        summary = read_summary(files.summary)
+        results = read_rows(files.table, offset, limit)
+    except (OSError, ValueError) as error:
+        raise PathNotFoundError(
+            f"the results of job {job.job_id} are no longer in {table}, or not complete: start it again"
+        ) from error
+    if summary["request"] != asked.digest:
+        raise PathNotFoundError(
+            f"the results of job {job.job_id} in {table} were replaced by those of a later fit; start it again, with "
+            "another output_dir"
+        )
+    found = {"results_file": table, "summary_file": printable(str(files.summary)), "summary": summary}
+    return answer.model_copy(update={**found, "results": results, "total": summary["total_cells"]})

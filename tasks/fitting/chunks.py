@@ -11,15 +11,17 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from tasks.fitting.fit import FIT_VERSION, Block, CellListener, FitTable, fit_block, make_blocks
 from tasks.fitting.request import FitSpecification, FittingRequest
 from tasks.output import LOCK_FILE
-from tasks.output.atomic import write_text_atomically
+from tasks.output.atomic import sync_folder, write_text_atomically
 from tasks.output.os_errors import told
 from tasks.trace_files import TraceSet
 
@@ -72,6 +74,7 @@ class FitWork:
             if chunks is None:
                 _empty(folder)
                 _write_blocks(folder, make_blocks(traces.times_h, traces.values, traces.offsets, traces.fovs))
+                sync_folder(folder)  # before there is a plan that vouches for what is in it
                 chunks = _cut(traces.n_cells)
                 plan = {"fingerprint": fingerprint, "chunks": [asdict(chunk) for chunk in chunks]}
                 write_text_atomically(folder / _PLAN_FILE, json.dumps(plan))
@@ -103,10 +106,8 @@ class FitWork:
         result = self._result(chunk)
         temporary = result.with_name(f".{result.name}.{np.random.default_rng().integers(1 << 60):x}.npz")
         with told("write", result):
-            with temporary.open("xb") as file:
+            with _durable(temporary) as file:  # a result that is there counts as complete, also after a power failure
                 np.savez(file, allow_pickle=False, cells=cells, **table.arrays())
-                file.flush()
-                os.fsync(file.fileno())  # a result that is there counts as complete, also after a power failure
             temporary.replace(result)
 
     def collect(self) -> FitTable:
@@ -132,10 +133,23 @@ def _cut(n_cells: int) -> list[Chunk]:
 
 def _write_blocks(folder: Path, blocks: list[Block]) -> None:
     """Write the arrays of all blocks one after the other, and how long they are."""
-    np.save(folder / "lengths.npy", np.array([[len(block.times_h), len(block.cells)] for block in blocks]))
-    np.save(folder / "times.npy", np.concatenate([block.times_h for block in blocks]))
-    np.save(folder / "values.npy", np.concatenate([block.values.ravel() for block in blocks]))
-    np.save(folder / "cells.npy", np.concatenate([block.cells for block in blocks]))
+    for name, array in (
+        ("lengths", np.array([[len(block.times_h), len(block.cells)] for block in blocks])),
+        ("times", np.concatenate([block.times_h for block in blocks])),
+        ("values", np.concatenate([block.values.ravel() for block in blocks])),
+        ("cells", np.concatenate([block.cells for block in blocks])),
+    ):
+        with _durable(folder / f"{name}.npy") as file:
+            np.save(file, array)
+
+
+@contextmanager
+def _durable(path: Path) -> Iterator[BinaryIO]:
+    """Write a new file that is on the disk when the block ends."""
+    with path.open("xb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _read_blocks(folder: Path, chunk: Chunk) -> Iterator[Block]:

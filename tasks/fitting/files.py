@@ -5,6 +5,9 @@ from pathlib import Path
 
 from tasks.fitting.request import FittingRequest
 
+PLOT_KINDS = ("curves", "histograms", "pairs")
+PLOT_ENDINGS = ("png", "svg")
+
 
 @dataclass(frozen=True)
 class FitFiles:
@@ -35,6 +38,10 @@ class FitFiles:
     def summary(self) -> Path:
         """Totals and distributions, as JSON."""
         return self.folder / f"{self.base_name}_summary.json"
+
+    def plots(self) -> list[Path]:
+        """All pictures that there can be."""
+        return [self.plot(kind, ending) for kind in PLOT_KINDS for ending in PLOT_ENDINGS]
 
     def plot(self, kind: str, ending: str) -> Path:
         """A picture, e.g. of the kind `curves` and with the ending `png`."""

@@ -31,7 +31,7 @@ from tasks.fitting.solver import (
 
 Array = NDArray[np.float64]
 
-FIT_VERSION = 1
+FIT_VERSION = 2
 """Raised whenever the same traces and request give other numbers than before."""
 
 CellListener = Callable[[int], None]

@@ -4,9 +4,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.errors import InvalidParametersError, OutputError, TraceFileError
+from tasks.errors import InvalidParametersError, OutputBusyError, OutputError, TraceFileError
 from tasks.fitting.files import FitFiles
 from tasks.fitting.request import FittingRequest
+from tasks.output.lock import lock_holder
 from tasks.trace_files import TraceSet, read_traces
 
 
@@ -26,6 +27,8 @@ def make_fit_plan(request: FittingRequest) -> FitPlan:
     ------
     InvalidParametersError
         Where the file cannot be read, or is no trace file.
+    OutputBusyError
+        Where another run writes the same results.
     OutputError
         Where the results could not be written.
     """
@@ -40,6 +43,8 @@ def make_fit_plan(request: FittingRequest) -> FitPlan:
         raise InvalidParametersError(f"csv_path: {error}") from error
     files = FitFiles.of(request)
     check_writable(files.folder)
+    if (run := lock_holder(files.work_folder)) is not None:
+        raise OutputBusyError(f"{files.table} is being written by run {run}; wait for its end, or cancel it")
     return FitPlan(request, traces, files)
 
 

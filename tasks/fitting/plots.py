@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from tasks.fitting.catalog import Parameter
-from tasks.fitting.files import FitFiles
+from tasks.fitting.files import PLOT_ENDINGS, FitFiles
 from tasks.fitting.fit import FitTable
 from tasks.fitting.models import curve
 from tasks.fitting.results import GOOD_R_SQUARED, MEDIUM_R_SQUARED
@@ -23,7 +23,6 @@ from tasks.trace_files import TraceSet
 
 Array = NDArray[np.float64]
 
-_ENDINGS = ("png", "svg")
 _DPI = 130
 _PAGE = (4, 5)
 """Rows and columns of a page of cells."""
@@ -56,7 +55,7 @@ def write_plots(files: FitFiles, table: FitTable, traces: TraceSet) -> list[Path
     with rc_context(_STYLE):  # type: ignore[arg-type]
         for kind, figure in _draw(table, traces):
             FigureCanvasAgg(figure)
-            for ending in _ENDINGS:
+            for ending in PLOT_ENDINGS:
                 path = files.plot(kind, ending)
                 _save(figure, path, ending)
                 written.append(path)

@@ -3,6 +3,8 @@
 Light, like `tasks.fitting.catalog`: whoever validates a request needs no kernels.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,6 +72,12 @@ class FittingRequest(RequestModel):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    @property
+    def digest(self) -> str:
+        """Digest of all in it that changes the numbers."""
+        asked = self.model_dump(mode="json", exclude={"csv_path", "output_dir", "parquet", "plots"})
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def result_folder(self) -> Path:

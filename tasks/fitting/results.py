@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from tasks.fitting.catalog import FITTING_MODELS, FittingModel
@@ -41,6 +41,8 @@ class ParameterSummary(TypedDict):
 class FitSummary(TypedDict):
     """What came out of all cells together."""
 
+    request: str
+    """Digest of the request, by which a later one that has replaced the results is told."""
     model_type: str
     total_cells: int
     successful_fits: int
@@ -65,6 +67,9 @@ class FitRow(TypedDict):
     n_points: int
     at_bound: list[str]
     reason: str | None
+
+
+_SUMMARY = TypeAdapter(FitSummary)
 
 
 def columns_of(model: FittingModel) -> list[str]:
@@ -112,8 +117,8 @@ def _row(fields: dict[str, str]) -> FitRow:
             at_bound=fields["at_bound"].split(),
             reason=fields["reason"] or None,
         )
-    except KeyError as error:
-        raise ValueError(f"the table lacks {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"the table is damaged: {error!r}") from error
 
 
 def _number(text: str) -> float | None:
@@ -121,12 +126,12 @@ def _number(text: str) -> float | None:
 
 
 def read_summary(path: Path) -> FitSummary:
-    """Read a summary; raises `OSError` and `ValueError` as they come."""
-    summary: FitSummary = json.loads(path.read_text(encoding="utf-8"))
-    return summary
+    """Read a summary; raises `OSError` as it comes, and `ValueError` where it is not one."""
+    return _SUMMARY.validate_json(path.read_bytes())
 
 
 def summarise(
+    request: str,
     model: FittingModel,
     success: NDArray[np.bool_],
     r_squared: NDArray[np.float64],
@@ -138,6 +143,8 @@ def summarise(
 
     Parameters
     ----------
+    request
+        Its digest.
     estimates, at_bound
         (c,) of each fitted parameter.
     """
@@ -146,6 +153,7 @@ def summarise(
     medium = int(np.count_nonzero(known >= MEDIUM_R_SQUARED)) - good
     remarks, counts = np.unique([reason for reason in reasons if reason], return_counts=True)
     return FitSummary(
+        request=request,
         model_type=model.name,
         total_cells=len(success),
         successful_fits=int(success.sum()),

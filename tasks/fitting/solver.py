@@ -223,7 +223,8 @@ def _search(
         height = costs[start]
         costs[start] = costs[0] = np.inf  # the user's start is worth a descent only where it is the lowest of all
         here, trial, cost, ended = _descend(shapes, problem, trace, here, trial)
-        if not _leave_bounds(problem, grid, costs, here):
+        # Where a descent has not come to its end, it says nothing of the starts around it.
+        if ended != NOT_CONVERGED and not _leave_bounds(problem, grid, costs, here):
             _leave_valley(grid, costs, start, height)
         if cost < lowest:
             lowest, ending = cost, ended

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from tasks.fitting.files import FitFiles
 from tasks.fitting.fit import FitTable, bound_names
 from tasks.fitting.linear_algebra import AT_HIGH, AT_LOW
+from tasks.fitting.request import FittingRequest
 from tasks.fitting.results import FitSummary, summarise, table_text
 from tasks.output.atomic import write_text_atomically
 from tasks.output.os_errors import told
 
 
 def write_results(
-    files: FitFiles, table: FitTable, fovs: NDArray[np.int32], cells: NDArray[np.int32], *, as_parquet: bool
+    files: FitFiles, table: FitTable, fovs: NDArray[np.int32], cells: NDArray[np.int32], request: FittingRequest
 ) -> FitSummary:
-    """Write table and summary in place of those that are there.
+    """Write table and summary in place of all that an earlier fit of the same name has left.
 
     Parameters
     ----------
@@ -36,10 +37,14 @@ def write_results(
     """
     model = table.specification.model
     columns = table_columns(table, fovs, cells)
+    # The summary comes last and goes first: what is beside one belongs to it.
+    with told("replace", files.summary):
+        for path in (files.summary, files.parquet, *files.plots()):
+            path.unlink(missing_ok=True)
     write_text_atomically(files.table, table_text(model, columns))
-    if as_parquet:
+    if request.parquet:
         _write_parquet(files.parquet, columns)
-    summary = summary_of(table)
+    summary = summary_of(table, request)
     write_text_atomically(files.summary, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return summary
 
@@ -61,11 +66,12 @@ def table_columns(table: FitTable, fovs: NDArray[np.int32], cells: NDArray[np.in
     }
 
 
-def summary_of(table: FitTable) -> FitSummary:
+def summary_of(table: FitTable, request: FittingRequest) -> FitSummary:
     """Totals, quality, and the distribution of each parameter."""
     model = table.specification.model
     at_bound = (table.places == AT_LOW) | (table.places == AT_HIGH)
     return summarise(
+        request.digest,
         model,
         table.success,
         table.r_squared,

@@ -48,13 +48,9 @@ class OutputLock:
 
     def __enter__(self) -> Self:
         with told("lock", self._path):
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            try:
-                self._acquire()
-                self._sign()
-            except BaseException:
-                os.close(self._descriptor)
-                raise
+            # Whoever had the lock before may have removed the file with its folder: a lock on that is worth nothing.
+            while not self._take():
+                pass
         return self
 
     def __exit__(
@@ -65,6 +61,26 @@ class OutputLock:
             # Closing alone would not release it while a child that was forked meanwhile has the file open too.
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         os.close(self._descriptor)
+
+    def _take(self) -> bool:
+        """Lock and sign the file; False where it is no longer the one in the folder."""
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            self._acquire()
+            if not self._is_in_place():
+                os.close(self._descriptor)
+                return False
+            self._sign()
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        return True
+
+    def _is_in_place(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+        except FileNotFoundError:
+            return False
 
     def _acquire(self) -> None:
         # `lock_holder` holds the lock for an instant when it looks, hence more than one attempt.
