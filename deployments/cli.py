@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 the run failed, or a check found a problem; 2 the user's m
 at once.
 """
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         # A file name may hold what the terminal cannot show; that is no reason to end.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    _reach_this_host_directly()
     try:
         code = app(args=list(arguments), prog_name="pyama", standalone_mode=False)
         if code == _INTERRUPTED_CODE:
@@ -56,6 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exception(error)
         say(str(error))
         return 1 if isinstance(error, RunFailedError) else 2
+
+
+def _reach_this_host_directly() -> None:
+    """Keep what is asked of this host away from a proxy, for this program and all that it starts."""
+    names = ("no_proxy", "NO_PROXY")
+    known = next((os.environ[name] for name in names if os.environ.get(name)), None)
+    for name in names:  # programs look at one of them alone
+        os.environ[name] = ",".join(filter(None, [known, "127.0.0.1", "localhost"]))
 
 
 def _whole_number(text: str | int) -> int:

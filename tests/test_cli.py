@@ -404,3 +404,16 @@ def test_doctor_names_a_damaged_file(small_film: Path, tmp_path: Path, capsys: p
     assert main(["doctor", "--verify", str(tmp_path)]) == 1
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"PROBLEM {stack} is damaged: its checksum is ")
+
+
+def test_a_proxy_is_not_asked_for_this_host() -> None:
+    program = (
+        "import urllib.request; from deployments.cli import main; main(['--version'])\n"
+        "print(*[bool(urllib.request.proxy_bypass(host)) for host in ('127.0.0.1', 'mine.example', 'other.example')])"
+    )
+    variables = {name: value for name, value in os.environ.items() if name.lower() != "no_proxy"}
+    variables |= {"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "mine.example"}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ended.stdout.split()[-3:] == ["True", "True", "False"]
