@@ -17,13 +17,10 @@ from tasks.configuration import FovList, Model, describe
 from tasks.errors import InvalidParametersError
 from tasks.fov_range import MOST_FOVS
 from tasks.output.atomic import write_text_atomically
-
-LARGEST_FILE = 1 << 18
-"""Bytes; a samples file has a line or two for each sample."""
+from tasks.yaml_files import TextLoader, read_yaml
 
 _NAME = re.compile(r"[^\W_][\w .+()=%-]*")
 _LONGEST_NAME = 100
-_DEEPEST = 8
 _RANGE = re.compile(r"(\d{1,9})\s*-\s*(\d{1,9})")
 
 
@@ -148,14 +145,7 @@ def format_fovs(fovs: list[int]) -> str:
 
 
 def _read_content(path: Path) -> object:
-    with path.open("rb") as file:
-        content = file.read(LARGEST_FILE + 1)
-    if len(content) > LARGEST_FILE:
-        raise InvalidParametersError(f"{path.name} is no samples file: it has more than {LARGEST_FILE} bytes")
-    try:
-        return _as_text(yaml.load(content, _Loader))  # noqa: S506 - it makes nothing but text
-    except (yaml.YAMLError, UnicodeError, ValueError) as error:
-        raise InvalidParametersError(f"{path.name} is no samples file: {_place(error)}") from error
+    return _as_text(read_yaml(path, "samples file", TextLoader))
 
 
 def _listed(content: object) -> list[Any]:
@@ -179,27 +169,6 @@ def _told_repeated(name: str) -> str:
     return f"sample {name!r} is there twice; each sample needs a name of its own"
 
 
-class _Loader(yaml.BaseLoader):
-    """Reads values as they are written: YAML would take the name `no` for false, and the range `1:30` for 90.
-
-    Aliases are refused, because a small file with them can stand for a gigantic content, and so are values nested
-    more deeply than samples are.
-    """
-
-    _depth = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:  # noqa: ANN401 - as the base class has it
-        where = parent and parent.start_mark
-        if self.check_event(yaml.events.AliasEvent):
-            raise yaml.composer.ComposerError(None, None, "aliases (*) are not allowed", where)
-        if self._depth == _DEEPEST:
-            raise yaml.composer.ComposerError(None, None, "it is nested too deeply", where)
-        self._depth += 1
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        return node
-
-
 def _as_text(content: object) -> object:
     """Turn the FOV lists in a file's content into text, where numbers and ranges can stand side by side."""
     for sample in _listed(content):
@@ -207,9 +176,3 @@ def _as_text(content: object) -> object:
         if isinstance(fovs, list) and all(isinstance(item, str) for item in fovs):
             sample["fovs"] = ", ".join(fovs)
     return content
-
-
-def _place(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"line {error.problem_mark.line + 1}: {error.problem}"
-    return " ".join(str(error).split())
