@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from api.paths import is_inside, resolve
+from api.containment import is_inside, resolve
 
 Extension = Annotated[str, StringConstraints(min_length=1, max_length=32)]
 """Ending of a file name, with or without its dot, in capitals or not: `.nd2`."""

@@ -3,13 +3,12 @@
 import errno
 import ipaddress
 import stat
-from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
+from api.containment import is_inside, resolve
 from api.errors import ForbiddenError, InvalidRequestError, PathNotFoundError
 from api.settings import Settings
 
@@ -127,24 +126,6 @@ def allowed_roots(request: HTTPConnection, field: str = "request") -> tuple[Path
     if settings.allowed_paths is None:
         return None
     return tuple(root for root in map(resolve, settings.allowed_paths) if root is not None)
-
-
-def is_inside(resolved: Path, roots: Sequence[Path] | None) -> bool:
-    """Whether a resolved path lies in one of the folders; always, where there is no restriction."""
-    return roots is None or any(resolved.is_relative_to(root) for root in roots)
-
-
-def resolve(path: Path) -> Path | None:
-    """Follow all symbolic links and `..`, also of what is not there yet; None where links lead in a circle."""
-    try:
-        resolved = path.resolve()
-    except (RuntimeError, OSError):  # Python 3.11 and 3.12 raise RuntimeError for a circle
-        return None
-    # Python 3.13 leaves a circle as it is.
-    with suppress(OSError):
-        if resolved.is_symlink():
-            return None
-    return resolved
 
 
 def is_from_this_host(request: HTTPConnection, settings: Settings) -> bool:
