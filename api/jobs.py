@@ -7,15 +7,13 @@ from typing import Any, Literal, Self
 
 from prefect.client.schemas.objects import Artifact, FlowRun, State, StateType
 
+from tasks.job_marks import PROCESSING_DEPLOYMENT, TOTAL_LABEL
+
 JobStatus = Literal["pending", "running", "completed", "failed", "cancelled"]
 KindName = Literal["processing", "merge", "fitting"]
 
 ENDED: frozenset[JobStatus] = frozenset({"completed", "failed", "cancelled"})
 
-COMMON_TAG = "pyama"
-"""Tag of everything that this project runs."""
-TOTAL_LABEL = "pyama.total"
-"""Label of a run: how many FOVs or cells it is about, known before it begins."""
 REQUEST_LABEL = "pyama.request"
 """Label of a run: digest of the request that it came from."""
 
@@ -52,7 +50,7 @@ class JobKind:
         return f"pyama-kind:{self.name}"
 
 
-PROCESSING = JobKind("processing", "process-acquisition/pyama", "fov", "Processing FOV")
+PROCESSING = JobKind("processing", PROCESSING_DEPLOYMENT, "fov", "Processing FOV")
 MERGE = JobKind("merge", "merge-samples/pyama", "sample", "Merging sample")
 FITTING = JobKind("fitting", "fit-traces/pyama", "cell", "Fitting cell")
 KINDS: dict[KindName, JobKind] = {kind.name: kind for kind in (PROCESSING, MERGE, FITTING)}

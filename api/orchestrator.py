@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -50,7 +49,6 @@ from api.jobs import (
     REQUEST_LABEL,
     RETRYING,
     STATUS_OF_TYPE,
-    TOTAL_LABEL,
     Job,
     JobKind,
     JobStatus,
@@ -59,6 +57,7 @@ from api.jobs import (
 )
 from api.settings import Settings
 from api.status_board import StatusBoard
+from tasks.job_marks import TOTAL_LABEL
 
 POOL = "pyama"
 """Work pool of the jobs that compute; its limit is PYAMA_MAX_JOBS."""
@@ -442,11 +441,6 @@ async def open_orchestrator(settings: Settings) -> AsyncIterator[Orchestrator]:
             yield orchestrator
         finally:
             applying.cancel()
-
-
-def folder_tag(folder: Path) -> str:
-    """Tag of all runs that write into a folder, by whatever path they call it; looks at the disk."""
-    return f"pyama-folder:{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]}"
 
 
 def state_filter(status: Collection[JobStatus]) -> FlowRunFilterState | None:

@@ -15,10 +15,11 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.types.entrypoint import EntrypointType
 from prefect.workers.process import ProcessWorker
 
-from api.jobs import COMMON_TAG, FITTING, MERGE, PROCESSING, JobKind
+from api.jobs import FITTING, MERGE, PROCESSING, JobKind
 from api.orchestrator import CONTROL_POOL, POOL
 from api.settings import Settings
 from deployments.errors import RunFailedError
+from tasks.job_marks import COMMON_TAG
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,13 @@ import pytest
 import yaml
 from prefect.client.schemas.objects import Artifact, FlowRun, State, StateType
 
-from api.jobs import PROCESSING, REQUEST_LABEL, TOTAL_LABEL, Job, job_status
+from api.jobs import PROCESSING, REQUEST_LABEL, Job, job_status
 from api.metrics import RequestMetrics
 from api.middleware import Outcome
 from api.orchestrator import CONTROL_POOL, POOL, state_filter
 from api.status_board import StatusBoard
 from deployments.deploying import DEPLOYMENTS
+from tasks.job_marks import TOTAL_LABEL
 from tests.engines import ROOT
 
 

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from api.errors import JobNotFinishedError, PathNotFoundError
 from api.file_items import printable
 from api.jobs import FITTING, Job, JobStatus
-from api.orchestrator import NewJob, Orchestrator, folder_tag
+from api.orchestrator import NewJob, Orchestrator
 from api.paths import allowed_path, existing_path
 from api.responses import Answer, documented_errors
 from api.routes.workflow import (
@@ -26,6 +26,7 @@ from tasks.fitting.files import FitFiles
 from tasks.fitting.plan import FitPlan, make_fit_plan
 from tasks.fitting.request import FittingRequest
 from tasks.fitting.results import FitRow, FitSummary, read_rows, read_summary
+from tasks.job_marks import folder_tag
 
 router = APIRouter(prefix="/analysis/fitting", tags=["analysis"])
 

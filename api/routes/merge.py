@@ -13,11 +13,12 @@ from starlette.concurrency import run_in_threadpool
 from api.errors import ProcessingFailedError
 from api.file_items import printable
 from api.jobs import MERGE, Job, JobStatus
-from api.orchestrator import NewJob, Orchestrator, folder_tag
+from api.orchestrator import NewJob, Orchestrator
 from api.paths import allowed_path, existing_folder, existing_path
 from api.responses import Answer, documented_errors
 from api.routes.workflow import request_digest
 from tasks.configuration import AbsolutePath, Model
+from tasks.job_marks import folder_tag
 from tasks.merge_plan import MergePlan, MergeRequest, make_merge_plan
 
 _PATIENCE_S = 30.0

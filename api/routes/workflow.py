@@ -11,12 +11,13 @@ from starlette.concurrency import run_in_threadpool
 from api.errors import JobNotFinishedError
 from api.file_items import printable
 from api.jobs import PROCESSING, Job, JobStatus
-from api.orchestrator import NewJob, Orchestrator, folder_tag
+from api.orchestrator import NewJob, Orchestrator
 from api.paths import allowed_path
 from api.recent_files import remember
 from api.responses import Answer, documented_errors
 from api.workflow_results import FovSummary, collect_results
 from tasks.configuration import WorkflowRequest
+from tasks.job_marks import folder_tag
 from tasks.output import check_folder
 from tasks.plan import Plan, make_plan
 

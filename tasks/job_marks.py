@@ -1,0 +1,17 @@
+"""By what a flow run is known as a job: the names, tags and labels that the API and the flows share."""
+
+import hashlib
+from pathlib import Path
+
+COMMON_TAG = "pyama"
+"""Tag of everything that this project runs."""
+TOTAL_LABEL = "pyama.total"
+"""Label of a run: how many FOVs or cells it is about, known before it begins."""
+
+PROCESSING_DEPLOYMENT = "process-acquisition/pyama"
+"""Flow and deployment that process a recording, as Prefect names them together."""
+
+
+def folder_tag(folder: Path) -> str:
+    """Tag of all runs that write into a folder, by whatever path they call it; looks at the disk."""
+    return f"pyama-folder:{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]}"
