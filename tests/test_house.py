@@ -25,7 +25,9 @@ LIGHT = [
     "tasks.features",
     "tasks.fitting.plan",
     "tasks.fitting.results",
+    "tasks.job_marks",
     "tasks.merge_plan",
+    "tasks.new_acquisitions",
     "tasks.output",
     "tasks.trace_files",
 ]
