@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from prefect.client.schemas.schedules import CronSchedule
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from api.containment import is_inside, resolve
 from api.security import ApiKey, parse_api_key
 from tasks.errors import InvalidParametersError
 
@@ -81,6 +83,53 @@ class Settings(BaseSettings):
     dask_address: str | None = Field(
         None, description="Address of the Dask scheduler that computes, e.g. tcp://10.0.0.1:8786; unset: this machine"
     )
+
+    nightly_folder: AbsoluteFolder | None = Field(
+        None, description="Folder whose new recordings are processed every night; unset: none"
+    )
+    nightly_output: AbsoluteFolder | None = Field(
+        None, description="Folder of their results, in which each recording gets its own", validate_default=True
+    )
+    nightly_cron: str = Field("0 2 * * *", description="When it is looked into, as cron has it")
+    nightly_timezone: str = Field("UTC", description="Time zone of that, e.g. Europe/Berlin")
+    nightly_wait: bool = Field(False, description="Whether that run waits for the end of what it started")
+
+    @field_validator("nightly_folder", "nightly_output")
+    @classmethod
+    def _inside_allowed_paths(cls, folder: Path | None, info: ValidationInfo) -> Path | None:
+        allowed: tuple[Path, ...] | None = info.data.get("allowed_paths")
+        if folder is None or allowed is None:
+            return folder
+        resolved = resolve(folder)
+        roots = [root for root in map(resolve, allowed) if root is not None]
+        if resolved is None or not is_inside(resolved, roots):
+            raise ValueError("is outside the folders of PYAMA_ALLOWED_PATHS")
+        return folder
+
+    @field_validator("nightly_output")
+    @classmethod
+    def _output_of_nightly_folder(cls, output: Path | None, info: ValidationInfo) -> Path | None:
+        if output is None and info.data.get("nightly_folder") is not None:
+            raise ValueError("must be set where PYAMA_NIGHTLY_FOLDER is")
+        return output
+
+    @field_validator("nightly_cron")
+    @classmethod
+    def _known_cron(cls, text: str) -> str:
+        try:
+            CronSchedule(cron=text)
+        except ValidationError as error:
+            raise ValueError("must be written as cron does: minute, hour, day, month, weekday") from error
+        return text
+
+    @field_validator("nightly_timezone")
+    @classmethod
+    def _known_timezone(cls, name: str) -> str:
+        try:
+            CronSchedule(cron="0 2 * * *", timezone=name)
+        except ValidationError as error:
+            raise ValueError("is no time zone; they are named as Europe/Berlin is") from error
+        return name
 
     @classmethod
     def from_environment(cls) -> Self:

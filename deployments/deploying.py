@@ -5,13 +5,14 @@ import importlib
 import shlex
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import httpx
 from prefect import Flow
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectAlreadyExists
+from prefect.schedules import Cron, Schedule
 from prefect.types.entrypoint import EntrypointType
 from prefect.workers.process import ProcessWorker
 
@@ -28,14 +29,28 @@ class Deployment:
 
     entrypoint: str
     """Module and function."""
-    kind: JobKind
+    full_name: str
+    """Flow and deployment, as Prefect names them together."""
+    tag: str
+    """Of what kind its runs are."""
     pool: str
 
+    @classmethod
+    def of_jobs(cls, entrypoint: str, kind: JobKind, pool: str) -> Self:
+        """Tell of a deployment whose runs are jobs of the API."""
+        return cls(entrypoint, kind.deployment, kind.tag, pool)
+
+
+NIGHTLY = Deployment(
+    "flows.nightly.process_new_acquisitions", "process-new-acquisitions/pyama", "pyama-kind:nightly", CONTROL_POOL
+)
+"""Starts jobs and is none itself; the one that has a schedule."""
 
 DEPLOYMENTS = (
-    Deployment("flows.process.process_acquisition", PROCESSING, POOL),
-    Deployment("flows.merge.merge_samples", MERGE, CONTROL_POOL),
-    Deployment("flows.fit.fit_traces", FITTING, POOL),
+    Deployment.of_jobs("flows.process.process_acquisition", PROCESSING, POOL),
+    Deployment.of_jobs("flows.merge.merge_samples", MERGE, CONTROL_POOL),
+    Deployment.of_jobs("flows.fit.fit_traces", FITTING, POOL),
+    NIGHTLY,
 )
 """All deployments; `prefect.yaml` tells the same for those who deploy by `prefect deploy --all`."""
 
@@ -56,7 +71,7 @@ async def deploy(settings: Settings) -> list[str]:
     try:
         async with get_client() as client:
             await ensure_pools(client, settings)
-        return [await _apply(deployment) for deployment in DEPLOYMENTS]
+        return [await _apply(deployment, settings) for deployment in DEPLOYMENTS]
     except httpx.TransportError as error:
         raise RunFailedError(f"Prefect does not answer: {error}; start it, or see PREFECT_API_URL") from error
 
@@ -81,16 +96,18 @@ async def _ensure_pool(client: PrefectClient, name: str, limit: int | None) -> N
         await client.update_work_pool(name, WorkPoolUpdate(concurrency_limit=limit))
 
 
-async def _apply(deployment: Deployment) -> str:
+async def _apply(deployment: Deployment, settings: Settings) -> str:
     module, _, function = deployment.entrypoint.rpartition(".")
     flow: Flow[..., Any] = getattr(importlib.import_module(module), function)
-    name = deployment.kind.deployment.partition("/")[2]
+    parameters = _nightly_parameters(settings) if deployment is NIGHTLY else {}
     built = await flow.ato_deployment(
-        name=name,
+        name=deployment.full_name.partition("/")[2],
         description=flow.description,
-        tags=[COMMON_TAG, deployment.kind.tag],
+        tags=[COMMON_TAG, deployment.tag],
         work_pool_name=deployment.pool,
         entrypoint_type=EntrypointType.MODULE_PATH,
+        parameters=parameters,
+        schedules=[_schedule(settings, parameters)] if parameters else [],
         job_variables={
             # Without a command, the worker starts an interpreter with all of Prefect that starts another one.
             "command": shlex.join([sys.executable, "-m", "deployments.flow_process"]),
@@ -99,7 +116,23 @@ async def _apply(deployment: Deployment) -> str:
         },
     )
     await built.aapply()
-    return deployment.kind.deployment
+    return deployment.full_name
+
+
+def _nightly_parameters(settings: Settings) -> dict[str, Any]:
+    """Parameters of the nightly scan; none where there is no folder to scan."""
+    if settings.nightly_folder is None:
+        return {}
+    return {
+        "folder": str(settings.nightly_folder),
+        "output_root": str(settings.nightly_output),
+        "wait": settings.nightly_wait,
+    }
+
+
+def _schedule(settings: Settings, parameters: dict[str, Any]) -> Schedule:
+    """Have the scan every night; with parameters of its own, because `prefect deploy` takes the deployment's away."""
+    return Cron(settings.nightly_cron, timezone=settings.nightly_timezone, parameters=parameters)
 
 
 def main() -> None:

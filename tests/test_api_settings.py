@@ -73,6 +73,10 @@ def test_an_empty_variable_is_none(environment: pytest.MonkeyPatch) -> None:
         ("PYAMA_RATE_LIMIT", "0", "'0'"),
         ("PYAMA_MAX_BODY_BYTES", "10", "'10'"),
         ("PYAMA_HOME", "here", "absolute"),
+        ("PYAMA_NIGHTLY_FOLDER", "incoming", "absolute"),
+        ("PYAMA_NIGHTLY_CRON", "at two", "'at two'"),
+        ("PYAMA_NIGHTLY_TIMEZONE", "Munich", "'Munich'"),
+        ("PYAMA_NIGHTLY_WAIT", "perhaps", "'perhaps'"),
     ],
 )
 def test_a_wrong_value_is_told_in_one_line(environment: pytest.MonkeyPatch, name: str, value: str, told: str) -> None:
@@ -83,6 +87,28 @@ def test_a_wrong_value_is_told_in_one_line(environment: pytest.MonkeyPatch, name
     assert text.startswith(f"{name}: ")
     assert told in text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("folder", "output", "told"),
+    [
+        ("/data/incoming", "", "PYAMA_NIGHTLY_OUTPUT: must be set where PYAMA_NIGHTLY_FOLDER is"),
+        ("/elsewhere", "/data/results", "PYAMA_NIGHTLY_FOLDER: is outside the folders of PYAMA_ALLOWED_PATHS"),
+        ("/data/../elsewhere", "/data/results", "PYAMA_NIGHTLY_FOLDER: is outside the folders of PYAMA_ALLOWED_PATHS"),
+        ("/data/incoming", "/database", "PYAMA_NIGHTLY_OUTPUT: is outside the folders of PYAMA_ALLOWED_PATHS"),
+    ],
+)
+def test_nightly_folders_lie_inside_the_allowed_ones(
+    environment: pytest.MonkeyPatch, folder: str, output: str, told: str
+) -> None:
+    environment.setenv("PYAMA_ALLOWED_PATHS", "/data")
+    environment.setenv("PYAMA_NIGHTLY_FOLDER", folder)
+    environment.setenv("PYAMA_NIGHTLY_OUTPUT", output)
+    with pytest.raises(InvalidParametersError, match=told):
+        Settings.from_environment()
+    environment.setenv("PYAMA_NIGHTLY_FOLDER", "/data/incoming")
+    environment.setenv("PYAMA_NIGHTLY_OUTPUT", "/data/results")
+    assert Settings.from_environment().nightly_folder == Path("/data/incoming")
 
 
 def test_a_key_that_is_not_hashed_is_not_printed(environment: pytest.MonkeyPatch) -> None:

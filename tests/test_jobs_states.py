@@ -202,5 +202,5 @@ def test_prefect_yaml_tells_of_the_same_deployments() -> None:
     assert [
         (one["entrypoint"].replace(".py:", ".").replace("/", "."), one["name"], one["work_pool"]["name"], one["tags"])
         for one in told
-    ] == [(one.entrypoint, "pyama", one.pool, ["pyama", one.kind.tag]) for one in DEPLOYMENTS]
+    ] == [(one.entrypoint, "pyama", one.pool, ["pyama", one.tag]) for one in DEPLOYMENTS]
     assert {one.pool for one in DEPLOYMENTS} <= pools
