@@ -158,6 +158,15 @@ def test_a_broken_recording_does_not_stop_the_rest(folder: Path, client: SyncPre
     assert ended.logged("a_broken.nd2: broken; ")
 
 
+def test_a_recording_may_have_any_name(folder: Path, client: SyncPrefectClient) -> None:
+    name = "50 % <µ & \"1/2\">\n'a'.nd2".replace("/", "\N{FRACTION SLASH}")
+    (folder / "film.nd2").rename(folder / name)
+    (row,) = scan(folder).table()
+    assert (row["recording"], row["outcome"]) == (name, "started")
+    (found,) = started_runs(client, folder.parent / "results" / name.removesuffix(".nd2"))
+    assert found.parameters["microscopy_path"] == str(folder / name)
+
+
 def test_a_scan_can_wait_for_the_end_of_what_it_has_started(folder: Path, client: SyncPrefectClient) -> None:
     output_dir = folder.parent / "results" / "film"
     with ThreadPoolExecutor(1) as threads:
