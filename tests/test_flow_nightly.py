@@ -108,6 +108,7 @@ def test_two_scans_at_the_same_time_start_one_run(folder: Path, client: SyncPref
         scans = [threads.submit(copy_context().run, scan, folder) for _ in range(2)]
         ended = [one.result() for one in scans]
     assert all(one.state.is_completed() for one in ended)
+    assert sorted(one.table()[0]["outcome"] for one in ended) == ["skipped", "started"]
     assert len(started_runs(client, folder.parent / "results" / "film")) == 1
 
 
