@@ -22,7 +22,7 @@ from tests.stack import Client, RunningStack, asked, children, is_alive, is_comp
 
 pytestmark = pytest.mark.stack
 
-N_FOVS, N_FRAMES = 3, 600
+N_FOVS, N_FRAMES = 10, 600
 CANCEL_S = 10.0
 """Time within which a job has to be cancelled."""
 
