@@ -66,7 +66,10 @@ def refuse_fov_conflict(directory: Path, provenance: Provenance, *, replace: boo
             raise OutputConflictError(
                 f"{directory} is a file where a folder is needed; move it away, or choose another output folder"
             )
-        inspected = sorted(path.name for path in directory.iterdir() if path.name.endswith(INSPECTED_ENDING))
+        try:
+            inspected = sorted(path.name for path in directory.iterdir() if path.name.endswith(INSPECTED_ENDING))
+        except FileNotFoundError:  # another attempt has just moved it aside
+            return
     manifest = read_manifest(directory)
     same = manifest is not None and manifest.fingerprint == provenance.fingerprint
     if manifest is not None and same and is_complete(directory, manifest):

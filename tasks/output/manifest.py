@@ -136,9 +136,12 @@ def _problem(path: Path, record: FileRecord) -> str | None:
 
 
 def _size_problem(path: Path, record: FileRecord) -> str | None:
-    if not path.is_file():
+    try:
+        size = path.stat().st_size if path.is_file() else None
+    except FileNotFoundError:  # another attempt has just moved its directory aside
+        size = None
+    if size is None:
         return f"{path} is missing"
-    size = path.stat().st_size
     if size != record.bytes:
         return f"{path} has {size} bytes instead of {record.bytes}"
     return None
