@@ -46,13 +46,18 @@ class Comparison:
 
     n_cells: int
     """Simulated cells that processing should find: away from the edge and from each other."""
-    n_found: int
-    """Of these, the ones that have exactly one trace, in all frames."""
+    matches: dict[int, list[tuple[CellTruth, pd.DataFrame]]]
+    """Of these, the ones that have exactly one trace, in all frames, with it; by FOV."""
     n_spurious: int
     """Traces that belong to none of them."""
     median_error: float
     max_error: float
     """Of all intensities of the cells that were found, relative to the brightest frame of the cell."""
+
+    @property
+    def n_found(self) -> int:
+        """Cells that have exactly one trace."""
+        return sum(map(len, self.matches.values()))
 
     @property
     def passed(self) -> bool:
@@ -157,12 +162,8 @@ def run_demo(
             fits = fit_kinetics(client, folder, n_fovs, meter)
             seconds_fitting = monotonic() - started_s
         meter.begin("Comparing with the truth")
-        traces = [pd.read_csv(path) for path in results["traces"]]
-        matches = {
-            fov: match(table, found, n_frames)
-            for fov, (table, found) in enumerate(zip(traces, truth.fovs, strict=True))
-        }
-        comparison, kinetics = compare(traces, truth), compare_kinetics(fits, matches, truth)
+        comparison = compare([pd.read_csv(path) for path in results["traces"]], truth)
+        kinetics = compare_kinetics(fits, comparison.matches, truth)
         with told("write", folder):
             draw_fov(fov_directories(folder / RESULTS)[0], folder / PICTURE, _metadata(folder / RECORDING), truth)
             draw_kinetics(kinetics, folder / demo_kinetics.PICTURE)
@@ -218,19 +219,18 @@ def demo_settings(n_fovs: int, n_frames: int, size: int) -> SimulationSettings:
 
 def compare(traces: Sequence[pd.DataFrame], truth: Truth) -> Comparison:
     """Hold the traces of each FOV against its truth."""
-    n_found, n_spurious, errors = 0, 0, [np.empty(0)]
-    for table, fov in zip(traces, truth.fovs, strict=True):
-        matches = match(table, fov, truth.settings.n_frames)
-        n_found += len(matches)
-        n_spurious += table["cell"].nunique() - len(matches)
-        for cell, trace in matches:
+    matches, n_spurious, errors = {}, 0, [np.empty(0)]
+    for number, (table, fov) in enumerate(zip(traces, truth.fovs, strict=True)):
+        found = matches[number] = match(table, fov, truth.settings.n_frames)
+        n_spurious += table["cell"].nunique() - len(found)
+        for cell, trace in found:
             for channel, expected in enumerate(cell.intensities, start=1):
                 measured = trace[column_name("intensity_total", channel)].to_numpy()
                 errors.append(np.abs(measured - expected) / expected.max())
     all_errors = np.concatenate(errors)
     return Comparison(
         n_cells=sum(cell.countable for fov in truth.fovs for cell in fov.cells),
-        n_found=n_found,
+        matches=matches,
         n_spurious=n_spurious,
         median_error=float(np.median(all_errors)) if all_errors.size else np.nan,
         max_error=float(all_errors.max(initial=0)),

@@ -8,20 +8,17 @@ it is emptied.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from tasks.fitting.fit import FIT_VERSION, Block, CellListener, FitTable, fit_block, make_blocks
 from tasks.fitting.request import FitSpecification, FittingRequest
 from tasks.output import LOCK_FILE
-from tasks.output.atomic import sync_folder, write_text_atomically
+from tasks.output.atomic import durable, replacing, sync_folder, write_text_atomically
 from tasks.output.os_errors import told
 from tasks.trace_files import TraceSet
 
@@ -104,11 +101,9 @@ class FitWork:
             cells[part] = block.cells
             done = part.stop
         result = self._result(chunk)
-        temporary = result.with_name(f".{result.name}.{np.random.default_rng().integers(1 << 60):x}.npz")
-        with told("write", result):
-            with _durable(temporary) as file:  # a result that is there counts as complete, also after a power failure
-                np.savez(file, allow_pickle=False, cells=cells, **table.arrays())
-            temporary.replace(result)
+        # A result that is there counts as complete, also after a power failure.
+        with told("write", result), replacing(result) as temporary, durable(temporary) as file:
+            np.savez(file, allow_pickle=False, cells=cells, **table.arrays())
 
     def collect(self) -> FitTable:
         """Put together what all chunks have left."""
@@ -139,17 +134,8 @@ def _write_blocks(folder: Path, blocks: list[Block]) -> None:
         ("values", np.concatenate([block.values.ravel() for block in blocks])),
         ("cells", np.concatenate([block.cells for block in blocks])),
     ):
-        with _durable(folder / f"{name}.npy") as file:
+        with durable(folder / f"{name}.npy") as file:
             np.save(file, array)
-
-
-@contextmanager
-def _durable(path: Path) -> Iterator[BinaryIO]:
-    """Write a new file that is on the disk when the block ends."""
-    with path.open("xb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _read_blocks(folder: Path, chunk: Chunk) -> Iterator[Block]:

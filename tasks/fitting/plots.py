@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 from matplotlib import rc_context
@@ -18,6 +17,7 @@ from tasks.fitting.files import PLOT_ENDINGS, FitFiles
 from tasks.fitting.fit import FitTable
 from tasks.fitting.models import curve
 from tasks.fitting.results import GOOD_R_SQUARED, MEDIUM_R_SQUARED
+from tasks.output.atomic import replacing
 from tasks.output.os_errors import told
 from tasks.trace_files import TraceSet
 
@@ -229,10 +229,5 @@ def _bins(values: Array, low: float, high: float) -> int:
 
 def _save(figure: Figure, path: Path, ending: str) -> None:
     """Write a picture whole or not at all; without the time at which it was made."""
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:12]}.tmp")
-    with told("write", path):
-        try:
-            figure.savefig(temporary, format=ending, metadata={"Date": None} if ending == "svg" else None)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with told("write", path), replacing(path) as temporary:
+        figure.savefig(temporary, format=ending, metadata={"Date": None} if ending == "svg" else None)

@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +15,7 @@ from tasks.fitting.fit import FitTable, bound_names
 from tasks.fitting.linear_algebra import AT_HIGH, AT_LOW
 from tasks.fitting.request import FittingRequest
 from tasks.fitting.results import FitSummary, summarise, table_text
-from tasks.output.atomic import write_text_atomically
+from tasks.output.atomic import replacing, write_text_atomically
 from tasks.output.os_errors import told
 
 
@@ -82,10 +81,5 @@ def summary_of(table: FitTable, request: FittingRequest) -> FitSummary:
 
 
 def _write_parquet(path: Path, columns: dict[str, Sequence[Any]]) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:12]}.tmp")
-    with told("write", path):
-        try:
-            parquet.write_table(pa.table(columns), temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with told("write", path), replacing(path) as temporary:
+        parquet.write_table(pa.table(columns), temporary)

@@ -3,8 +3,10 @@
 import errno
 import os
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from tasks.output.layout import parse_moved_aside, temporary_name
 from tasks.output.os_errors import told
@@ -21,21 +23,37 @@ def write_text_atomically(path: Path, text: str) -> None:
         Where it cannot be written; the old content stays.
     """
     content = text.encode()
+    with told("write", path, needs=len(content)), replacing(path) as temporary:
+        write_durably(temporary, content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Have a file written under another name, which takes the place of the old one at the end of the block.
+
+    After an error the old one stays, and the new one is gone. Raises `OSError` as it comes.
+    """
     temporary = path.with_name(temporary_name(path.name))
-    with told("write", path, needs=len(content)):
-        try:
-            write_durably(temporary, content)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+    try:
+        yield temporary
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def write_durably(path: Path, content: bytes) -> None:
     """Write a new file and wait until it is on the disk; raises `OSError` as it comes."""
-    with path.open("xb") as file:
+    with durable(path) as file:
         file.write(content)
+
+
+@contextmanager
+def durable(path: Path) -> Iterator[BinaryIO]:
+    """Have a new file written that is on the disk at the end of the block; raises `OSError` as it comes."""
+    with path.open("xb") as file:
+        yield file
         file.flush()
         os.fsync(file.fileno())
 

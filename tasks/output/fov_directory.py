@@ -1,7 +1,6 @@
 """One attempt at a FOV's directory, which is there whole or not at all."""
 
 import errno
-import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Self
 from numpy.typing import DTypeLike
 from zlib_ng import zlib_ng
 
-from tasks.output.atomic import discard, settle_moved_aside, sync_folder, write_durably
+from tasks.output.atomic import discard, durable, settle_moved_aside, sync_folder, write_durably
 from tasks.output.conflicts import refuse_fov_conflict
 from tasks.output.layout import MANIFEST_FILE, FovLayout, moved_aside_name, temporary_name
 from tasks.output.manifest import FileRecord, Manifest, finished_manifest, package_versions
@@ -93,13 +92,11 @@ class FovDirectory:
     def write_text(self, name: str, pieces: Iterable[str]) -> None:
         """Write a file as UTF-8, piece by piece, line ends as they are."""
         path, n_bytes, crc = self._temporary / name, 0, 0
-        with told("write", path), path.open("xb") as file:
+        with told("write", path), durable(path) as file:
             for piece in pieces:
                 content = piece.encode()
                 file.write(content)
                 n_bytes, crc = n_bytes + len(content), zlib_ng.crc32(content, crc)
-            file.flush()
-            os.fsync(file.fileno())
         self._files[name] = FileRecord(n_bytes, crc)
 
     def commit(self, *, n_cells: int, warnings: Sequence[str] = ()) -> bool:
