@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
+from starlette.concurrency import run_in_threadpool
 
 from api.documentation import OPENAPI_PATH, add_documentation
 from api.errors import install_error_handlers
@@ -28,6 +29,7 @@ from api.routes import (
     metadata,
     models,
     monitoring,
+    plugins,
     recent_files,
     samples,
     traces,
@@ -36,6 +38,7 @@ from api.routes import (
 from api.security import check_role
 from api.settings import Settings
 from tasks.errors import InvalidParametersError
+from tasks.plugins import load_plugins
 
 BASE = "/api/v1"
 """Where all routes are."""
@@ -50,6 +53,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     recent_files.router,
     samples.router,
     models.router,
+    plugins.router,
     traces.router,
     merge.router,
     monitoring.router,
@@ -110,6 +114,7 @@ def create_app(settings: Settings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     configure_logging(debug=settings.debug)
+    await run_in_threadpool(load_plugins)  # now, so that a wrong one is told of at the start
     async with open_orchestrator(settings) as orchestrator:
         app.state.orchestrator = orchestrator
         yield

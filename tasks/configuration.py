@@ -4,7 +4,6 @@ Their JSON is the documented workflow request. Unknown fields are refused, and n
 `"2"` is not a number here.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -23,15 +22,15 @@ from pydantic.fields import FieldInfo
 from tasks.errors import InvalidParametersError
 from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES
 from tasks.fov_range import parse_fovs
+from tasks.registry import Registry, check_plugins
 
 Keep = Literal["all", "labels", "none"]
 LogStdArithmetic = Literal["float32", "exact"]
 
 
-def _known_features(known: Iterable[str]) -> AfterValidator:
-    order = list(known)
-
+def _known_features(known: Registry[Any]) -> AfterValidator:
     def check(names: list[str]) -> list[str]:
+        order = list(known)
         for name in names:
             if name not in order:
                 raise ValueError(f"unknown feature {name!r}; available: {', '.join(order)}")
@@ -236,6 +235,22 @@ class Configuration(Model):
 
     channels: Channels
     parameters: ScienceParameters = ScienceParameters()
+    plugins: dict[str, str] = {}
+    """Versions of the plugins that have a part in it, by their names."""
+
+    @classmethod
+    def of(cls, channels: Channels, parameters: ScienceParameters) -> Self:
+        """Put together what is asked for, and note the plugins that it takes."""
+        return cls(channels=channels, parameters=parameters, plugins=_plugins_of(channels))
+
+    def check_plugins(self) -> None:
+        """Make sure that this process has the plugins that the result is to be made with; raises `PluginError`."""
+        check_plugins(self.plugins, _plugins_of(self.channels))
+
+
+def _plugins_of(channels: Channels) -> dict[str, str]:
+    fluorescence = [name for channel in channels.fluorescence for name in channel.features]
+    return PHASE_FEATURES.plugins_of(channels.phase.features) | FLUORESCENCE_FEATURES.plugins_of(fluorescence)
 
 
 class WorkflowRequest(RequestModel):
@@ -248,7 +263,7 @@ class WorkflowRequest(RequestModel):
 
     def configuration(self) -> Configuration:
         """The part that determines the result."""
-        return Configuration(channels=self.channels, parameters=self.parameters.science())
+        return Configuration.of(self.channels, self.parameters.science())
 
 
 def describe(error: ValidationError) -> str:

@@ -44,6 +44,10 @@ class OutputBusyError(OutputError):
     """Another run holds the output folder."""
 
 
+class PluginError(PyamaError):
+    """A plugin does not keep to the rules, or is not the one that results are to be made with."""
+
+
 class ClusterError(PyamaError):
     """The Dask cluster that is to compute cannot be started or reached."""
 

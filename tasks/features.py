@@ -11,6 +11,8 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.registry import Registry
+
 Column = NDArray[np.float64]
 
 
@@ -123,9 +125,9 @@ def _intensity_max(intensities: Intensities) -> Column:
     return _where_measured(intensities.maximum, intensities)
 
 
-PHASE_FEATURES: dict[str, Feature[Regions]] = {
-    feature.name: feature
-    for feature in (
+PHASE_FEATURES: Registry[Feature[Regions]] = Registry(
+    "phase feature",
+    (
         Feature("area", "px", "Number of pixels of the cell", _area),
         Feature(
             "aspect_ratio",
@@ -153,12 +155,12 @@ PHASE_FEATURES: dict[str, Feature[Regions]] = {
             _circularity,
             frozenset({"perimeter"}),
         ),
-    )
-}
+    ),
+)
 
-FLUORESCENCE_FEATURES: dict[str, Feature[Intensities]] = {
-    feature.name: feature
-    for feature in (
+FLUORESCENCE_FEATURES: Registry[Feature[Intensities]] = Registry(
+    "fluorescence feature",
+    (
         Feature(
             "intensity_total",
             "counts",
@@ -185,8 +187,8 @@ FLUORESCENCE_FEATURES: dict[str, Feature[Intensities]] = {
             _intensity_max,
             frozenset({"maximum"}),
         ),
-    )
-}
+    ),
+)
 
 
 def column_name(feature: str, channel: int) -> str:

@@ -79,6 +79,8 @@ def process_fov(
 
     Raises
     ------
+    PluginError
+        Where this process lacks a plugin that the configuration takes, or has another version of it.
     MissingFrameError
         Where the recording lacks a frame of this FOV; before anything is computed.
     ProcessingError
@@ -86,6 +88,7 @@ def process_fov(
     OutputError
         Where the files cannot be written.
     """
+    configuration.check_plugins()
     recording.check_frames(fov)
     metadata, parameters = recording.metadata, configuration.parameters
     stacks = Stacks(directory, metadata, configuration)

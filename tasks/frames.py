@@ -89,6 +89,7 @@ class FrameWork:
 
     def do_chunk(self, path: Path, frames: range, on_frame: Callable[[], None] | None = None) -> list[FrameResult]:
         """Open the recording for some frames only; for a process that does not have it open."""
+        self.configuration.check_plugins()
         results = []
         with open_recording(path, self.configuration.parameters.z_plane) as recording:
             for result in self.do(recording, frames):

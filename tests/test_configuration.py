@@ -1,6 +1,7 @@
 """The request models: what they take, what they refuse, and what they say about it."""
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ DOCUMENTED: dict[str, Any] = {
 }
 
 
-def subsets(names: dict[str, Any]) -> st.SearchStrategy[list[str]]:
+def subsets(names: Iterable[str]) -> st.SearchStrategy[list[str]]:
     return st.lists(st.sampled_from(list(names)), unique=True)
 
 

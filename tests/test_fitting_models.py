@@ -6,9 +6,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tasks.fitting.catalog import FITTING_MODELS, ROLE_LIMITS, Parameter
+from tasks.fitting.catalog import FITTING_MODELS, ROLE_LIMITS, Parameter, Shapes
 from tasks.fitting.exponentials import exponentials
-from tasks.fitting.models import Shapes, shapes_of
+from tasks.fitting.models import shapes_of
 from tasks.kernel import kernel
 from tests.oracles import fitting as oracle
 

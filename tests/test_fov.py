@@ -1,6 +1,6 @@
 """A whole field of view: recording to table and stacks, against its oracle, PyAMA's rows, and by hand."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
@@ -93,7 +93,7 @@ def configurations(draw: st.DrawFn, n_channels: int) -> Configuration:
     )
 
 
-def subsets(features: dict[str, Any]) -> st.SearchStrategy[list[str]]:
+def subsets(features: Iterable[str]) -> st.SearchStrategy[list[str]]:
     return st.lists(st.sampled_from(list(features)), unique=True)
 
 

@@ -4,8 +4,14 @@ All are functions of the time t in hours. This module is light (no numerics), so
 models needs no kernels; what is computed is in `tasks.fitting.models`.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.registry import Registry
 
 Role = Literal["linear", "rate", "time"]
 """How a parameter enters: as a factor of a function of time (amplitudes, offsets), as a rate in the exponent of one,
@@ -13,6 +19,16 @@ or as a point in time. Linear ones are solved for in closed form, the others are
 
 ROLE_LIMITS: dict[Role, tuple[float, float]] = {"linear": (-1e15, 1e15), "rate": (0.0, 1e6), "time": (-1e6, 1e6)}
 """Between which numbers bounds may be set at all: there, everything that is computed stays finite."""
+
+Array = NDArray[np.float64]
+
+Shapes = Callable[[Array, Array, Array, Array, Array], None]
+"""Computes the functions of time of a model.
+
+Arguments: `times` (n,) in hours; `searched` (k,); `given` (q,); and what is filled in: `phi` (m, n), which is
+phi_i(t), and `slopes` (m, k, n), which are the derivatives of phi_i(t) by the searched parameters. All are finite
+for every finite time and every value within the limits of the parameters' roles.
+"""
 
 _COUNTS = "counts"
 _HOURS = "h"
@@ -43,6 +59,12 @@ class FittingModel:
     equation: str
     description: str
     parameters: tuple[Parameter, ...]
+    shapes: Shapes | None = field(default=None, repr=False, compare=False)
+    """What a plugin's model computes, not yet compiled; None for our own, which are in `tasks.fitting.models`."""
+
+    def computed_by(self, shapes: Shapes) -> Self:
+        """The same model, with what it computes."""
+        return replace(self, shapes=shapes)
 
     @property
     def linear(self) -> tuple[Parameter, ...]:
@@ -65,9 +87,9 @@ class FittingModel:
         return tuple(parameter for parameter in self.parameters if not parameter.fixed)
 
 
-FITTING_MODELS: dict[str, FittingModel] = {
-    model.name: model
-    for model in (
+FITTING_MODELS: Registry[FittingModel] = Registry(
+    "fitting model",
+    (
         FittingModel(
             "trivial",
             "f(t) = amplitude + offset",
@@ -126,8 +148,8 @@ FITTING_MODELS: dict[str, FittingModel] = {
                 Parameter("offset", 0.0, (-1e6, 1e6), _COUNTS, "linear", "Signal without any protein"),
             ),
         ),
-    )
-}
+    ),
+)
 
 
 def describe_models() -> str:

@@ -20,21 +20,11 @@ from typing import Any
 import numba
 import numpy as np
 from numba import float64, void
-from numpy.typing import NDArray
 
-from tasks.fitting.catalog import FittingModel
+from tasks.errors import PluginError
+from tasks.fitting.catalog import Array, FittingModel, Shapes
 from tasks.fitting.exponentials import exponentials, far_from_all, pulse2, pulse3, pulse4
 from tasks.kernel import kernel
-
-Array = NDArray[np.float64]
-
-Shapes = Callable[[Array, Array, Array, Array, Array], None]
-"""Computes the functions of time of a model.
-
-Arguments: `times` (n,) in hours; `searched` (k,); `given` (q,); and what is filled in: `phi` (m, n), which is
-phi_i(t), and `slopes` (m, k, n), which are the derivatives of phi_i(t) by the searched parameters. All are finite
-for every finite time and every value within the limits of the parameters' roles.
-"""
 
 _SIGNATURE = void(float64[::1], float64[::1], float64[::1], float64[:, ::1], float64[:, :, ::1])
 
@@ -53,7 +43,20 @@ def shapes(name: str) -> Callable[[Shapes], Shapes]:
 
 
 def shapes_of(model: FittingModel) -> Shapes:
-    """Compiled functions of time of a model, to be called by kernels."""
+    """Compiled functions of time of a model, to be called by kernels.
+
+    Raises
+    ------
+    PluginError
+        Where those of a plugin cannot be compiled.
+    """
+    if model.name not in _SHAPES and model.shapes is not None:
+        try:
+            shapes(model.name)(model.shapes)
+        except numba.core.errors.NumbaError as error:
+            raise PluginError(
+                f"numba cannot compile what the model {model.name!r} of a plugin computes: {error}"
+            ) from error
     compiled: Shapes = _SHAPES[model.name]
     return compiled
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 from tasks.configuration import AbsolutePath, RequestModel
 from tasks.errors import InvalidParametersError
 from tasks.fitting.catalog import FITTING_MODELS, ROLE_LIMITS, FittingModel, Parameter
+from tasks.registry import check_plugins
 
 Loss = Literal["linear", "soft_l1", "huber", "cauchy"]
 """How a residual counts: by its square, or less than that where it is large, as in scipy.optimize.least_squares."""
@@ -77,6 +78,8 @@ class FittingRequest(RequestModel):
     def digest(self) -> str:
         """Digest of all in it that changes the numbers."""
         asked = self.model_dump(mode="json", exclude={"csv_path", "output_dir", "parquet", "plots"})
+        if plugins := FITTING_MODELS.plugins_of([self.model_type]):
+            asked["plugins"] = plugins
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -103,10 +106,19 @@ class FitSpecification:
     loss: Loss = "linear"
     loss_scale: float | None = None
     """None for the noise of each trace."""
+    plugins: dict[str, str] = field(default_factory=dict)
+    """Version of the plugin that the model comes from, by its name; our own come from none."""
 
     @property
     def model(self) -> FittingModel:
-        """The model of that name."""
+        """The model of that name.
+
+        Raises
+        ------
+        PluginError
+            Where this process does not have the plugin that it comes from, or another version of it.
+        """
+        check_plugins(self.plugins, FITTING_MODELS.plugins_of([self.model_type]))
         return FITTING_MODELS[self.model_type]
 
     @classmethod
@@ -133,7 +145,7 @@ class FitSpecification:
         for parameter in model.parameters:
             low, high = chosen.get(parameter.name, parameter.bounds)
             values[parameter.name] = params.get(parameter.name, min(max(parameter.default, low), high))
-        return cls(model.name, values, chosen, loss, loss_scale)
+        return cls(model.name, values, chosen, loss, loss_scale, FITTING_MODELS.plugins_of([model.name]))
 
 
 def check_parameters(model: FittingModel, params: Mapping[str, float], bounds: AnyBounds) -> list[str]:
@@ -141,9 +153,9 @@ def check_parameters(model: FittingModel, params: Mapping[str, float], bounds: A
     known = {parameter.name: parameter for parameter in model.parameters}
     there_are = ", ".join(known)
     problems: list[str] = []
-    for field, names in (("model_params", params), ("model_bounds", bounds)):
+    for where, names in (("model_params", params), ("model_bounds", bounds)):
         unknown = [name for name in names if name not in known]
-        problems += [f"{field}.{name}: {model.name} has no such parameter; it has {there_are}" for name in unknown]
+        problems += [f"{where}.{name}: {model.name} has no such parameter; it has {there_are}" for name in unknown]
     for name, pair in bounds.items():
         if name in known:
             problems += [f"model_bounds.{name}: {problem}" for problem in _problems_of_bounds(known[name], pair)]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.fitting.catalog import Shapes
 from tasks.fitting.linear_algebra import (
     AT_HIGH,
     AT_LOW,
@@ -22,7 +23,6 @@ from tasks.fitting.linear_algebra import (
     singular_values,
     subtract,
 )
-from tasks.fitting.models import Shapes
 from tasks.kernel import kernel
 
 Array = NDArray[np.float64]

@@ -81,11 +81,13 @@ def parameter_fingerprint(configuration: Configuration) -> str:
 def canonical_parameters(configuration: Configuration) -> dict[str, Any]:
     """Channels and science parameters in one JSON object, the same for requests that give the same result.
 
-    The fluorescence channels are in order of their numbers, as they are in the table of traces.
+    The fluorescence channels are in order of their numbers, as they are in the table of traces. Where plugins have a
+    part in it, their versions are there too.
     """
     channels = configuration.channels.model_dump(mode="json")
     channels["fluorescence"].sort(key=lambda fluorescence: fluorescence["channel"])
-    return {"channels": channels, **configuration.parameters.model_dump(mode="json")}
+    plugins = {"plugins": configuration.plugins} if configuration.plugins else {}
+    return {"channels": channels, **configuration.parameters.model_dump(mode="json"), **plugins}
 
 
 def _read(descriptor: int, offset: int, length: int) -> bytes:

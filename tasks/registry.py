@@ -1,0 +1,96 @@
+"""Registries of what users choose by name; plugins add to them."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from tasks.errors import PluginError
+
+
+class Named(Protocol):
+    """Something that is chosen by its name."""
+
+    @property
+    def name(self) -> str:
+        """What users call it."""
+        ...
+
+
+Entry = TypeVar("Entry", bound=Named)
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """Where something comes from that is not part of this project."""
+
+    name: str
+    version: str
+    """Changes whenever its results may."""
+    origin: str
+    """File, or package and module."""
+
+
+class Registry(Mapping[str, Entry]):
+    """What can be chosen, by name: our own first, then what plugins have added, in the order of their names.
+
+    Plugins are loaded when somebody looks into a registry for the first time.
+
+    Parameters
+    ----------
+    noun
+        What the entries are, in the singular.
+    """
+
+    def __init__(self, noun: str, own: Iterable[Entry]) -> None:
+        self.noun = noun
+        self._entries = {entry.name: entry for entry in own}
+        self._plugins: dict[str, Plugin] = {}
+
+    def __getitem__(self, name: str) -> Entry:
+        return self._loaded()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._loaded())
+
+    def __len__(self) -> int:
+        return len(self._loaded())
+
+    def plugins_of(self, names: Iterable[str]) -> dict[str, str]:
+        """Versions of the plugins that entries come from, by the plugins' names; our own have none."""
+        self._loaded()
+        used = (self._plugins.get(name) for name in names)
+        return {plugin.name: plugin.version for plugin in used if plugin is not None}
+
+    def holds(self, name: str) -> bool:
+        """Whether a name is taken by now; for the plugins that are being loaded."""
+        return name in self._entries
+
+    def add(self, entry: Entry, plugin: Plugin) -> None:
+        """Add an entry of a plugin, whose name is free."""
+        self._entries[entry.name] = entry
+        self._plugins[entry.name] = plugin
+
+    def _loaded(self) -> dict[str, Entry]:
+        from tasks.plugins import load_plugins  # here, because plugins are given our registries
+
+        load_plugins()
+        return self._entries
+
+
+def check_plugins(wanted: Mapping[str, str], here: Mapping[str, str]) -> None:
+    """Make sure that this process has the plugins that work is to be done with.
+
+    Raises
+    ------
+    PluginError
+        Naming the plugins and versions that are wanted, and those that are here.
+    """
+    if wanted != here:
+        raise PluginError(
+            f"this job takes the plugins {_listed(wanted)}, and the worker at hand has {_listed(here)}; give all "
+            "workers the same files in PYAMA_PLUGINS and the same packages, and start them again"
+        )
+
+
+def _listed(plugins: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted(plugins.items())) or "none of them"
