@@ -277,6 +277,45 @@ def fit(
 
 
 @app.command()
+def export(
+    tables: Annotated[
+        list[Path],
+        typer.Argument(help="Tables of traces, merges or fits, or folders that hold such.", show_default=False),
+    ],
+    database: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="PYAMA_DATABASE_URL",
+            help="Database, as SQLAlchemy names it. A password is better in the variable than in the command.",
+        ),
+    ] = None,
+    anndata: Annotated[
+        Path | None, typer.Option(metavar="FILE.h5ad", help="File that takes one merged table, as AnnData.")
+    ] = None,
+    experiment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What the tables belong to. Default: the name of their folder.")
+    ] = None,
+) -> None:
+    """Give results to other programs: into a database, or as AnnData.
+
+    A table that is in the database already is left alone where its file has not changed, and replaced where it has.
+    The tables of the database all begin with pyama_; docs/exports.md describes them.
+
+    For example:
+
+    pyama export results/ merged/ --database sqlite:////data/pyama.db --experiment "2026-11 siRNA"
+
+    pyama export merged/control_merged.csv --anndata control.h5ad
+    """
+    from deployments.local_export import export as run_export
+
+    with metering() as meter:
+        told = run_export(tables, database, anndata, experiment, meter)
+    print("\n".join(told))
+
+
+@app.command()
 def demo(
     output_dir: Annotated[
         Path, typer.Option("--output-dir", "-o", help="Folder of the demo; created if it is not there.")

@@ -48,6 +48,10 @@ class PluginError(PyamaError):
     """A plugin does not keep to the rules, or is not the one that results are to be made with."""
 
 
+class ExportError(PyamaError):
+    """Results could not be given to another program: a package or a driver is missing, or a database refuses."""
+
+
 class ClusterError(PyamaError):
     """The Dask cluster that is to compute cannot be started or reached."""
 

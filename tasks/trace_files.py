@@ -107,8 +107,8 @@ class TraceStatistics(NamedTuple):
     """Values that are empty, NaN or infinite."""
 
 
-class _Header(NamedTuple):
-    """What stands above the rows."""
+class TraceHeader(NamedTuple):
+    """What stands above the rows of a trace file."""
 
     columns: tuple[str, ...]
     time_units: TimeUnit
@@ -134,7 +134,7 @@ def read_traces(path: Path, column: str | None = None) -> TraceSet:
         Where it is not a trace file, lacks the column, holds something else than numbers, has two rows of a cell at
         the same time point, or no good row; tells what was expected and what was found.
     """
-    header = _read_header(path)
+    header = read_header(path)
     chosen = _choose_column(path, header.columns, column)
     table, n_left_out = _read_rows(path, header, chosen)
     keys = table["frame" if "frame" in table else "time"]
@@ -183,8 +183,16 @@ def describe_traces(traces: TraceSet) -> TraceStatistics:
     )
 
 
-def _read_header(path: Path) -> _Header:
-    """Read comment lines and the names of the columns."""
+def read_header(path: Path) -> TraceHeader:
+    """Read comment lines and the names of the columns.
+
+    Raises
+    ------
+    OSError
+        As the operating system refuses it.
+    TraceFileError
+        Where it is not a trace file.
+    """
     time_units: TimeUnit = "min"
     n_lines = 0
     with path.open("rb") as file:
@@ -201,7 +209,29 @@ def _read_header(path: Path) -> _Header:
         raise TraceFileError(f"{path.name} is no trace file: {_EXPECTED}; found {_shorten(line) or 'an empty line'}")
     if repeated := sorted({name for name in columns if columns.count(name) > 1}):
         raise TraceFileError(f"{path.name} is no trace file: its column {repeated[0]!r} is there more than once")
-    return _Header(columns, time_units, n_lines)
+    return TraceHeader(columns, time_units, n_lines)
+
+
+def read_all_columns(path: Path, header: TraceHeader) -> Iterator[pa.RecordBatch]:
+    """Read all columns of all rows, block by block: FOVs, cells and frames as int32, `good` as bool, others as double.
+
+    Raises
+    ------
+    OSError
+        As the operating system refuses it.
+    TraceFileError
+        Where a row does not fit; tells which.
+    """
+    types = {name: _TYPES.get(name, pa.float64()) for name in header.columns}
+    try:
+        yield from _batches(path, header, types)
+    except pa.ArrowInvalid as error:
+        raise _fault(path, header, types, str(error)) from error
+
+
+def minutes_per_unit(unit: TimeUnit) -> float:
+    """How many minutes a time unit has."""
+    return 60.0 / _PER_HOUR[unit]
 
 
 def _time_unit(path: Path, text: str) -> TimeUnit:
@@ -233,7 +263,7 @@ def _choose_column(path: Path, columns: tuple[str, ...], asked: str | None) -> s
     )
 
 
-def _read_rows(path: Path, header: _Header, column: str) -> tuple[dict[str, NDArray[Any]], int]:
+def _read_rows(path: Path, header: TraceHeader, column: str) -> tuple[dict[str, NDArray[Any]], int]:
     """Read the good rows of the columns that matter, and count the others."""
     names = [name for name in _TYPES if name in header.columns]
     types: dict[str, pa.DataType] = {name: _TYPES[name] for name in names}
@@ -262,7 +292,7 @@ def _read_rows(path: Path, header: _Header, column: str) -> tuple[dict[str, NDAr
     return {name: np.concatenate(parts.pop(name)) for name in list(parts)}, n_left_out
 
 
-def _batches(path: Path, header: _Header, types: dict[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
+def _batches(path: Path, header: TraceHeader, types: dict[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
     """Read a file block by block; raises `ArrowInvalid` where a row does not fit."""
     with path.open("rb") as file:
         for _ in range(header.n_lines):
@@ -283,7 +313,7 @@ def _batches(path: Path, header: _Header, types: dict[str, pa.DataType]) -> Iter
         )
 
 
-def _fault(path: Path, header: _Header, types: dict[str, pa.DataType], otherwise: str) -> TraceFileError:
+def _fault(path: Path, header: TraceHeader, types: dict[str, pa.DataType], otherwise: str) -> TraceFileError:
     """Find the first row that does not fit, by a slow second look at the file, and tell what is wrong with it."""
     with path.open(encoding="utf-8", errors="replace", newline="") as file, suppress(csv.Error):
         for _ in range(header.n_lines):

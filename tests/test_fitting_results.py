@@ -66,7 +66,7 @@ def test_a_table_that_was_cut_off_is_told(files: FitFiles) -> None:
     content = files.table.read_text()
     files.table.write_text(content[: len(content) - 60])
     with pytest.raises(ValueError, match=r"damaged|invalid literal|could not convert"):
-        read_rows(files.table, 0, 10)
+        list(read_rows(files.table, 0, 10))
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"total_cells": "many"}'])

@@ -101,11 +101,11 @@ def test_summary_is_that_of_the_table(ended: EndedRun, traces: Path) -> None:
 
 def test_rows_are_read_page_by_page(ended: EndedRun, traces: Path) -> None:
     path = traces.with_name("control_fitted_maturation.csv")
-    page = read_rows(path, 2000, 3)
+    page = list(read_rows(path, 2000, 3))
     table = pd.read_csv(path)
     assert [row["cell"] for row in page] == table["cell"][2000:2003].tolist()
     assert page[0]["fitted_params"]["rate"] == pytest.approx(table["rate"][2000])
-    assert read_rows(path, N_CELLS, 5) == []
+    assert list(read_rows(path, N_CELLS, 5)) == []
 
 
 def test_progress_is_told_by_cell(ended: EndedRun, heard: list[FitProgress]) -> None:

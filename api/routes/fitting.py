@@ -163,7 +163,7 @@ def _read_results(job: Job, request: Request, limit: int, offset: int) -> Fittin
     table = printable(str(files.table))
     try:
         summary = read_summary(files.summary)
-        results = read_rows(files.table, offset, limit)
+        results = list(read_rows(files.table, offset, limit))
     except (OSError, ValueError) as error:
         raise PathNotFoundError(
             f"the results of job {job.job_id} are no longer in {table}, or not complete: start it again"

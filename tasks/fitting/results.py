@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from tasks.fitting.catalog import FITTING_MODELS, FittingModel
+from tasks.traces import header_columns
 
 GOOD_R_SQUARED = 0.9
 MEDIUM_R_SQUARED = 0.7
@@ -60,6 +61,7 @@ class FitRow(TypedDict):
 
     fov: int
     cell: int
+    model_type: str
     success: bool
     r_squared: float | None
     fitted_params: dict[str, float | None]
@@ -69,13 +71,15 @@ class FitRow(TypedDict):
     reason: str | None
 
 
+_KEY_COLUMNS = ("fov", "cell", "model_type", "success")
+_LONGEST_HEADER = 1 << 16
 _SUMMARY = TypeAdapter(FitSummary)
 
 
 def columns_of(model: FittingModel) -> list[str]:
     """Names of the table's columns."""
     return [
-        "fov", "cell", "model_type", "success", "r_squared",
+        *_KEY_COLUMNS, "r_squared",
         *(one.name for one in model.parameters),
         *(f"{one.name}_std_error" for one in model.fitted),
         "n_points", "at_bound", "reason",
@@ -96,11 +100,20 @@ def _fields(row: Iterable[Any]) -> list[Any]:
     return [("" if math.isnan(one) else f"{one:.10g}") if isinstance(one, float) else one for one in row]
 
 
-def read_rows(path: Path, offset: int, limit: int) -> list[FitRow]:
-    """Read some rows of a table; raises `OSError` as it comes, and `ValueError` where it is not one."""
+def read_rows(path: Path, offset: int = 0, limit: int | None = None) -> Iterator[FitRow]:
+    """Read rows of a table, all from `offset` on or `limit` of them.
+
+    Raises `OSError` as it comes, and `ValueError` where it is not such a table.
+    """
     with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        return [_row(fields) for fields in islice(reader, offset, offset + limit)]
+        for fields in islice(csv.DictReader(file), offset, None if limit is None else offset + limit):
+            yield _row(fields)
+
+
+def is_fit_table(path: Path) -> bool:
+    """Whether a file begins as a table of fits does; raises `OSError` as it comes."""
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        return header_columns(file.readline(_LONGEST_HEADER).strip())[:4] == _KEY_COLUMNS
 
 
 def _row(fields: dict[str, str]) -> FitRow:
@@ -109,6 +122,7 @@ def _row(fields: dict[str, str]) -> FitRow:
         return FitRow(
             fov=int(fields["fov"]),
             cell=int(fields["cell"]),
+            model_type=model.name,
             success=fields["success"] == "True",
             r_squared=_number(fields["r_squared"]),
             fitted_params={one.name: _number(fields[one.name]) for one in model.parameters},

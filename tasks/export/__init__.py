@@ -1,0 +1,1 @@
+"""What leaves for other programs: tables into databases, and merged samples as AnnData."""
