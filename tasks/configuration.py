@@ -25,6 +25,7 @@ from tasks.fov_range import parse_fovs
 from tasks.registry import Registry, check_plugins
 
 Keep = Literal["all", "labels", "none"]
+ImageFormat = Literal["npy", "ome-zarr"]
 LogStdArithmetic = Literal["float32", "exact"]
 
 
@@ -176,6 +177,10 @@ class ScienceParameters(Model):
         "middle", description="Plane of a Z stack: an index, the middle one, or the maximum projection"
     )
     keep: Keep = Field("all", description="Image stacks that are written: all, only the label images, or none")
+    image_format: ImageFormat = Field(
+        "npy", description="How they are written: as NumPy's files, or as OME-Zarr images, which are compressed"
+    )
+    parquet: bool = Field(False, description="Write the table of traces as Parquet too")
 
     @model_validator(mode="after")
     def _areas_in_order(self) -> Self:

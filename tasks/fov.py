@@ -10,17 +10,21 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from tasks.acquisition import Recording, RecordingMetadata
-from tasks.configuration import Configuration
+from tasks.configuration import Configuration, ImageFormat
 from tasks.filters import kept_rows
 from tasks.frames import FrameResult, FrameWork, naming
 from tasks.output import FovDirectory
+from tasks.output.layout import zarr_name
+from tasks.output.manifest import FileRecord
 from tasks.output.stack import StackWriter
+from tasks.output.zarr_stack import Scale
 from tasks.regions import LabelledFrame
 from tasks.scratch import scratch
 from tasks.traces import TraceRows
@@ -99,7 +103,7 @@ def process_fov(
     for t, frame in enumerate(_in_order(work, recording, helpers)):
         with naming(f"FOV {fov}, frame {t}"):
             cells = tracker.link(frame.labelled.regions.boxes)
-        stacks.finish(t, frame.checksums, frame.labelled, cells)
+        stacks.finish(t, frame.written, frame.labelled, cells)
         rows.add_frame(cells, frame.labelled.regions, frame.intensities)
         for channel in frame.without_background:
             without_background.setdefault(channel, []).append(t)
@@ -114,7 +118,10 @@ def process_fov(
         min_frames=parameters.min_frames,
         border_margin=parameters.border_margin,
     )
-    directory.write_text(directory.layout.traces, rows.to_csv(fov, metadata.times_min[fov], kept))
+    lines = partial(rows.to_lines, fov, metadata.times_min[fov], kept)
+    directory.write_text(directory.layout.traces, chain([",".join(rows.columns) + "\n"], lines()))
+    if parameters.parquet:
+        directory.write_parquet(directory.layout.traces_parquet, rows.columns, lines())
     return FovSummary(
         n_cells=len(np.unique(rows.cells[kept])),
         warnings=(
@@ -129,8 +136,8 @@ class Stacks:
 
     def __init__(self, directory: FovDirectory, metadata: RecordingMetadata, configuration: Configuration) -> None:
         self._configuration = configuration
-        shape = (metadata.n_frames, metadata.height, metadata.width)
         layout, keep = directory.layout, configuration.parameters.keep
+        begin = _stacks_of(directory, metadata, configuration.parameters.image_format)
         phase = configuration.channels.phase.channel
         fluorescence = [channel.channel for channel in configuration.channels.fluorescence]
         self._raw: dict[int, StackWriter] = {}
@@ -138,13 +145,13 @@ class Stacks:
         self._labeled: StackWriter | None = None
         self._tracked: StackWriter | None = None
         if keep == "all":
-            self._raw[phase] = directory.stack(layout.phase(phase), shape, metadata.dtype)
+            self._raw[phase] = begin(layout.phase(phase), metadata.dtype)
             for channel in fluorescence:
-                self._raw[channel] = directory.stack(layout.fluorescence(channel), shape, metadata.dtype)
-                self._backgrounds[channel] = directory.stack(layout.background(channel), shape, np.float32)
+                self._raw[channel] = begin(layout.fluorescence(channel), metadata.dtype)
+                self._backgrounds[channel] = begin(layout.background(channel), np.float32)
         if keep in ("all", "labels"):
-            self._labeled = directory.stack(layout.labeled(phase), shape, np.uint16)
-            self._tracked = directory.stack(layout.tracked(phase), shape, np.uint16)
+            self._labeled = begin(layout.labeled(phase), np.uint16)
+            self._tracked = begin(layout.tracked(phase), np.uint16)
 
     def frame_work(self, fov: int) -> FrameWork:
         """What is to be done with each frame by itself."""
@@ -156,14 +163,31 @@ class Stacks:
             labels=self._labeled.sink if self._labeled else None,
         )
 
-    def finish(self, t: int, checksums: dict[str, int], labelled: LabelledFrame, cells: NDArray[np.int32]) -> None:
+    def finish(self, t: int, written: dict[str, FileRecord], labelled: LabelledFrame, cells: NDArray[np.int32]) -> None:
         """Note what was written of frame `t`, and write the number `cells` of each of its regions."""
         for stack in (*self._raw.values(), *self._backgrounds.values(), self._labeled):
             if stack is not None:
-                stack.record(t, checksums[stack.sink.path.name])
+                stack.record(t, written[stack.sink.path.name])
         if self._tracked is not None:
             image = scratch("cells", (labelled.height, labelled.width), np.uint16)
             self._tracked.write(t, labelled.paint(cells, image))
+
+
+def _stacks_of(
+    directory: FovDirectory, metadata: RecordingMetadata, image_format: ImageFormat
+) -> Callable[[str, DTypeLike], StackWriter]:
+    """How a stack is begun, by its name as an `.npy` file and the type of its pixels."""
+    shape = (metadata.n_frames, metadata.height, metadata.width)
+    if image_format == "npy":
+        return lambda name, dtype: directory.stack(name, shape, dtype)
+    scale = Scale(_interval_min(metadata.times_min[directory.layout.fov]), metadata.pixel_size_um)
+    return lambda name, dtype: directory.zarr_stack(zarr_name(name), shape, dtype, scale)
+
+
+def _interval_min(times_min: NDArray[np.float64]) -> float:
+    """Usual time between frames; 1 where there is none."""
+    interval = float(np.median(np.diff(times_min))) if len(times_min) > 1 else 0.0
+    return interval if interval > 0 else 1.0
 
 
 def _in_order(work: FrameWork, recording: Recording, helpers: Helpers | None) -> Iterator[FrameResult]:

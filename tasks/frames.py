@@ -19,6 +19,7 @@ from tasks.background import Surface, background_pixels, tile_grid
 from tasks.configuration import Channels, Configuration, ScienceParameters
 from tasks.errors import ProcessingError
 from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES, Intensities
+from tasks.output.manifest import FileRecord
 from tasks.output.stack import FrameSink
 from tasks.regions import LabelledFrame, find_regions, measure
 from tasks.scratch import scratch
@@ -47,8 +48,8 @@ class FrameResult:
     intensities: dict[int, Intensities]
     without_background: tuple[int, ...]
     """Fluorescence channels in which no pixel was away from cells."""
-    checksums: dict[str, int]
-    """CRC-32 of what was written of this frame, by the stack's file name."""
+    written: dict[str, FileRecord]
+    """What was written of this frame, by the stack's name."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class FrameWork:
                 labelled=frame.labelled,
                 intensities=frame.intensities,
                 without_background=tuple(c for c, surface in frame.backgrounds.items() if surface.without_background),
-                checksums=self._write(t, images, frame),
+                written=self._write(t, images, frame),
             )
 
     def do_chunk(self, path: Path, frames: range, on_frame: Callable[[], None] | None = None) -> list[FrameResult]:
@@ -98,17 +99,17 @@ class FrameWork:
                     on_frame()
         return results
 
-    def _write(self, t: int, images: NDArray[Any], frame: MeasuredFrame) -> dict[str, int]:
-        checksums, shape = {}, images.shape[1:]
+    def _write(self, t: int, images: NDArray[Any], frame: MeasuredFrame) -> dict[str, FileRecord]:
+        written, shape = {}, images.shape[1:]
         for channel, sink in self.raw.items():
-            checksums[sink.path.name] = sink.write(t, images[channel])
+            written[sink.path.name] = sink.write(t, images[channel])
         for channel, sink in self.backgrounds.items():
             surface = frame.backgrounds[channel]
-            checksums[sink.path.name] = sink.write(t, surface.image(scratch("surface", shape, np.float32)))
+            written[sink.path.name] = sink.write(t, surface.image(scratch("surface", shape, np.float32)))
         if self.labels is not None:
             labels = frame.labelled.paint_labels(scratch("labels", shape, np.uint16))
-            checksums[self.labels.path.name] = self.labels.write(t, labels)
-        return checksums
+            written[self.labels.path.name] = self.labels.write(t, labels)
+        return written
 
 
 def measure_frame(images: NDArray[Any], channels: Channels, parameters: ScienceParameters) -> MeasuredFrame:

@@ -16,9 +16,6 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv as arrow_csv
-import pyarrow.parquet as arrow_parquet
 
 from tasks.errors import OutputConflictError, TraceFileError
 from tasks.merge_plan import MergePlan, SamplePlan, read_columns
@@ -26,14 +23,14 @@ from tasks.output.atomic import discard, sync_folder
 from tasks.output.layout import MERGE_ATTEMPT, temporary_name
 from tasks.output.os_errors import told
 from tasks.output.write_back import WriteBack
+from tasks.parquet_table import ParquetTable, naming
 from tasks.table_rows import Bytes, Indices, TableRows, join_rows, split_rows, truths, whole_numbers
-from tasks.trace_files import FALSE_TEXTS, TIDY_COLUMNS, TRUE_TEXTS
+from tasks.trace_files import TIDY_COLUMNS
 
 TIME_UNIT_LINE = "# Time units: min\n"
 _READERS = 2
 """Threads that read tables, ahead of the one that writes; twice as many tables are in memory at most."""
 _LONGEST_HEADER = 1 << 16
-_TYPES = {"fov": pa.int32(), "cell": pa.int32(), "frame": pa.int32(), "good": pa.bool_()}
 
 
 FovListener = Callable[[int], None]
@@ -225,37 +222,26 @@ class _ParquetFile:
 
     def __init__(self, folder: Path, output: _Output) -> None:
         self.path = folder / f"{output.stem}.parquet"
-        fields = [pa.field(name, _TYPES.get(name, pa.float64())) for name in output.names]
-        self._schema = pa.schema(fields, metadata={"time_units": "min"})
-        self._read = arrow_csv.ReadOptions(column_names=list(output.names))
-        self._convert = arrow_csv.ConvertOptions(
-            column_types=self._schema, true_values=TRUE_TEXTS, false_values=FALSE_TEXTS
-        )
+        self._names = output.names
 
     def __enter__(self) -> Self:
         with told("write", self.path):
             self._file = self.path.open("xb")
-        self._writer = arrow_parquet.ParquetWriter(self._file, self._schema, compression="zstd")
+        self._table = ParquetTable(self._file, self._names)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with told("write", self.path):
             try:
                 # Also after an error: otherwise it would write to the closed file when it is collected.
-                self._writer.close()
+                self._table.close()
             finally:
                 _finish(self._file, complete=kind is None)
 
     def append(self, rows: Bytes) -> None:
         """Append lines."""
-        if not rows.size:
-            return
-        try:
-            table = arrow_csv.read_csv(pa.BufferReader(pa.py_buffer(rows)), self._read, convert_options=self._convert)
-        except pa.ArrowInvalid as error:
-            raise TraceFileError(f"{self.path.name} needs numbers in all its columns: {error}") from error
-        with told("write", self.path):
-            self._writer.write_table(table.replace_schema_metadata(self._schema.metadata))
+        with told("write", self.path), naming(self.path.name):
+            self._table.append(rows)
 
 
 def _finish(file: BufferedWriter, *, complete: bool) -> None:

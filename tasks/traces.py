@@ -72,8 +72,13 @@ class TraceRows:
         """(n, 4) box of each row."""
         return np.concatenate([np.empty((0, 4), np.int32), *self._boxes])
 
-    def to_csv(self, fov: int, times_min: NDArray[np.float64], kept: NDArray[np.bool_]) -> Iterator[str]:
-        """Table as text, in pieces, sorted by cell and frame; an undefined value is an empty field.
+    @property
+    def columns(self) -> list[str]:
+        """Names of the table's columns."""
+        return trace_columns(self.channels)
+
+    def to_lines(self, fov: int, times_min: NDArray[np.float64], kept: NDArray[np.bool_]) -> Iterator[str]:
+        """Rows of the table as CSV, in pieces, sorted by cell and frame; an undefined value is an empty field.
 
         Parameters
         ----------
@@ -84,13 +89,11 @@ class TraceRows:
         kept
             (n,) which rows belong in the table.
         """
-        columns = trace_columns(self.channels)
         cells, frames = self.cells, np.repeat(np.arange(len(self._cells)), [len(cells) for cells in self._cells])
-        values = np.concatenate([np.empty((0, len(columns) - len(IDENTITY_COLUMNS))), *self._values])
+        values = np.concatenate([np.empty((0, len(self.columns) - len(IDENTITY_COLUMNS))), *self._values])
         rows = np.flatnonzero(kept)
         rows = rows[np.lexsort((frames[rows], cells[rows]))]
         row = f"{fov},%d,%d,%.6f,True" + ",%.6f" * values.shape[1] + "\n"
-        yield ",".join(columns) + "\n"
         # Numbers of Python take several times the memory of an array's.
         for block in np.split(rows, range(_ROWS_IN_A_BLOCK, len(rows), _ROWS_IN_A_BLOCK)):
             table = np.column_stack([cells[block], frames[block], times_min[frames[block]], values[block]])

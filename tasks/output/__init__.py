@@ -18,8 +18,8 @@ from tasks.output.index import write_index
 from tasks.output.layout import CONFIG_FILE, INDEX_FILE, LOCK_FILE, MANIFEST_FILE, FovLayout
 from tasks.output.lock import OutputLock
 from tasks.output.manifest import Manifest, finished_manifest, read_manifest, verify
+from tasks.output.npy_stack import NpyStackWriter
 from tasks.output.provenance import InputFile, Provenance
-from tasks.output.stack import StackWriter
 
 __all__ = [
     "CONFIG_FILE",
@@ -32,9 +32,9 @@ __all__ = [
     "FovLayout",
     "InputFile",
     "Manifest",
+    "NpyStackWriter",
     "OutputLock",
     "Provenance",
-    "StackWriter",
     "check_folder",
     "check_free",
     "ensure_folder",

@@ -76,6 +76,16 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_tree(folder: Path) -> None:
+    """Wait until a folder with all that is in it is on the disk; raises `OSError` as it comes."""
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            sync_file(path)
+    sync_folder(folder)
+
+
 def discard(directory: Path) -> None:
     """Remove a hidden directory, or leave what resists: under its name it counts for nothing.
 

@@ -14,10 +14,12 @@ from tasks.output.atomic import discard, durable, settle_moved_aside, sync_folde
 from tasks.output.conflicts import refuse_fov_conflict
 from tasks.output.layout import MANIFEST_FILE, FovLayout, moved_aside_name, temporary_name
 from tasks.output.manifest import FileRecord, Manifest, finished_manifest, package_versions
+from tasks.output.npy_stack import NpyStackWriter
 from tasks.output.os_errors import output_error, told
 from tasks.output.provenance import Provenance
 from tasks.output.stack import StackWriter
 from tasks.output.write_back import WriteBack
+from tasks.output.zarr_stack import Scale, ZarrStackWriter
 
 _TAKEN = {errno.ENOTEMPTY, errno.EEXIST}
 
@@ -84,9 +86,14 @@ class FovDirectory:
             discard(self._temporary)
 
     def stack(self, name: str, shape: tuple[int, int, int], dtype: DTypeLike) -> StackWriter:
-        """Begin an image stack of shape (T, H, W); `commit` closes it."""
-        self._stacks[name] = StackWriter(self._temporary / name, shape, dtype)
+        """Begin an image stack of shape (T, H, W) as an `.npy` file; `commit` closes it."""
+        self._stacks[name] = NpyStackWriter(self._temporary / name, shape, dtype)
         self._write_back.add(self._temporary / name)
+        return self._stacks[name]
+
+    def zarr_stack(self, name: str, shape: tuple[int, int, int], dtype: DTypeLike, scale: Scale) -> StackWriter:
+        """Begin an image stack of shape (T, H, W) as an OME-Zarr image; `commit` closes it."""
+        self._stacks[name] = ZarrStackWriter(self._temporary / name, shape, dtype, scale)
         return self._stacks[name]
 
     def write_text(self, name: str, pieces: Iterable[str]) -> None:
@@ -98,6 +105,20 @@ class FovDirectory:
                 file.write(content)
                 n_bytes, crc = n_bytes + len(content), zlib_ng.crc32(content, crc)
         self._files[name] = FileRecord(n_bytes, crc)
+
+    def write_parquet(self, name: str, header: Sequence[str], pieces: Iterable[str]) -> None:
+        """Write lines of CSV as a Parquet file, a row group for each piece."""
+        from tasks.parquet_table import ParquetTable  # here, because it is seldom wanted and takes long to import
+
+        path = self._temporary / name
+        with told("write", path):
+            with durable(path) as file:
+                table = ParquetTable(file, header)
+                for piece in pieces:
+                    table.append(piece.encode())
+                table.close()
+            content = path.read_bytes()
+        self._files[name] = FileRecord(len(content), zlib_ng.crc32(content))
 
     def commit(self, *, n_cells: int, warnings: Sequence[str] = ()) -> bool:
         """Finish all files and put the directory in place.
@@ -123,8 +144,8 @@ class FovDirectory:
             Where a stack has gaps, or the disk refuses.
         """
         self._write_back.stop()
-        for name, stack in self._stacks.items():
-            self._files[name] = stack.close()
+        for stack in self._stacks.values():
+            self._files.update(stack.close())
         manifest = Manifest(
             fov=self.layout.fov,
             fingerprint=self._provenance.fingerprint,

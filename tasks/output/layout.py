@@ -15,6 +15,9 @@ MANIFEST_FILE = "manifest.json"
 INSPECTED_ENDING = "_inspected.csv"
 """Ending of a table in which a person has marked bad cells."""
 
+ZARR_ENDING = ".ome.zarr"
+"""Ending of the folder of an OME-Zarr image."""
+
 MERGE_ATTEMPT = "merge"
 """Name of the hidden directory in which merged files are written, see `temporary_name`."""
 
@@ -44,6 +47,11 @@ class FovLayout:
         return self._name("traces.csv")
 
     @property
+    def traces_parquet(self) -> str:
+        """The same as Parquet."""
+        return self._name("traces.parquet")
+
+    @property
     def inspected(self) -> str:
         """The table as a person has corrected it; takes the place of `traces` in a merge."""
         return self._name(f"traces{INSPECTED_ENDING}")
@@ -70,6 +78,11 @@ class FovLayout:
 
     def _name(self, ending: str) -> str:
         return f"{self.base_name}_{self.directory}_{ending}"
+
+
+def zarr_name(name: str) -> str:
+    """Name of the OME-Zarr image that is kept in place of an `.npy` file."""
+    return name.removesuffix(".npy") + ZARR_ENDING
 
 
 def fov_directory(fov: int) -> str:
