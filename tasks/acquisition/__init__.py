@@ -1,6 +1,7 @@
 """Recordings as they come from the microscope: open one, read its frames, suggest what its channels are."""
 
-from tasks.acquisition.opening import known_suffixes, open_recording
+from tasks.acquisition.names import base_name, ending_of, is_pattern, recording_name
+from tasks.acquisition.opening import known_suffixes, open_recording, recording_files
 from tasks.acquisition.protocol import Recording, RecordingMetadata, ZPlane
 from tasks.acquisition.suggestion import Suggestion, suggest_channels
 
@@ -9,7 +10,12 @@ __all__ = [
     "RecordingMetadata",
     "Suggestion",
     "ZPlane",
+    "base_name",
+    "ending_of",
+    "is_pattern",
     "known_suffixes",
     "open_recording",
+    "recording_files",
+    "recording_name",
     "suggest_channels",
 ]

@@ -1,6 +1,7 @@
 """Checks that hold for recordings of every format: the file itself, its planes, its frames."""
 
 import errno
+import os
 import stat
 from pathlib import Path
 
@@ -34,14 +35,7 @@ def check_file(path: Path) -> None:
     RecordingError
         Where it leads to something else than a file, or the file is empty or must not be read.
     """
-    try:
-        status = path.stat()
-    except ValueError as error:  # a NUL character, or text that no file name can hold
-        raise RecordingNotFoundError(f"{named(path)} does not exist: that is no valid path") from error
-    except OSError as error:
-        if error.errno in _LEADS_NOWHERE:
-            raise RecordingNotFoundError(f"{named(path)} does not exist") from error
-        raise RecordingError(f"{named(path)} cannot be reached: {error.strerror}") from error
+    status = _status(path)
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
         raise RecordingError(f"{named(path)} cannot be read: it is not a file but {kind}")
@@ -51,6 +45,24 @@ def check_file(path: Path) -> None:
         raise RecordingError(f"{named(path)} cannot be read: {error.strerror}") from error
     if status.st_size == 0:
         raise RecordingError(f"{named(path)} cannot be read: the file is empty")
+
+
+def check_folder(path: Path) -> None:
+    """Make sure that a path leads to a folder that may be read.
+
+    Raises
+    ------
+    RecordingNotFoundError
+        Where the path leads nowhere.
+    RecordingError
+        Where it leads to something else than a folder, or the folder must not be read.
+    """
+    if not stat.S_ISDIR(_status(path).st_mode):
+        raise RecordingError(f"{named(path)} cannot be read: it is not a folder, as a recording of its format is")
+    try:
+        os.scandir(path).close()
+    except OSError as error:
+        raise RecordingError(f"{named(path)} cannot be read: {error.strerror}") from error
 
 
 def chosen_planes(z_plane: ZPlane, n_planes: int) -> range:
@@ -93,6 +105,17 @@ def check_frame(metadata: RecordingMetadata, fov: int, frame: int) -> None:
     """
     check_fov(metadata, fov)
     _check_number("frame", frame, metadata.n_frames, metadata)
+
+
+def _status(path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except ValueError as error:  # a NUL character, or text that no file name can hold
+        raise RecordingNotFoundError(f"{named(path)} does not exist: that is no valid path") from error
+    except OSError as error:
+        if error.errno in _LEADS_NOWHERE:
+            raise RecordingNotFoundError(f"{named(path)} does not exist") from error
+        raise RecordingError(f"{named(path)} cannot be reached: {error.strerror}") from error
 
 
 def _check_number(what: str, number: int, count: int, metadata: RecordingMetadata) -> None:

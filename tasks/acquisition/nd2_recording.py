@@ -3,8 +3,8 @@
 import math
 import os
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -16,8 +16,10 @@ from nd2.structures import Attributes, ExpLoop, NETimeLoop, TimeLoop
 from numpy.typing import NDArray
 
 from tasks.acquisition.checks import check_fov, check_frame, chosen_planes, named
+from tasks.acquisition.damage import RefusedError, errors_as
 from tasks.acquisition.protocol import Recording, RecordingMetadata, ZPlane
-from tasks.errors import MissingFrameError, PyamaError, RecordingError
+from tasks.acquisition.times import FrameTimes, complete_times
+from tasks.errors import MissingFrameError
 from tasks.nd2_format import FILE_SIGNATURE, MAP_SIGNATURE, PAGE
 from tasks.scratch import scratch
 
@@ -60,7 +62,7 @@ class Nd2Recording(Recording):
 
     def __init__(self, path: Path, z_plane: ZPlane = "middle") -> None:
         self._name = named(path)
-        with ExitStack() as on_failure, _errors_as(f"{self._name} cannot be read"):
+        with ExitStack() as on_failure, errors_as(f"{self._name} cannot be read"):
             self._stream = on_failure.enter_context(path.open("rb"))
             _check_container(self._stream)
             self._file = ND2File(self._stream)
@@ -134,7 +136,7 @@ class Nd2Recording(Recording):
     def _read_plane(self, fov: int, frame: int, plane: int, out: NDArray[Any]) -> NDArray[Any]:
         """Fill `out` (C, H, W) with one plane, counted among the chosen ones."""
         self._check_plane(fov, frame, plane)
-        with _errors_as(f"{self._where(fov, frame, plane)} cannot be decoded"):
+        with errors_as(f"{self._where(fov, frame, plane)} cannot be decoded"):
             sequence_number = int(self._sequence[fov, frame, plane])
             if self._compressed:
                 channels = self._file.read_frame(sequence_number).reshape(out.shape)  # nd2 drops axes of length 1
@@ -152,14 +154,14 @@ class Nd2Recording(Recording):
         while n_read < stored.nbytes:
             count = os.preadv(self._stream.fileno(), [stored.reshape(-1)[n_read:].data], offset + n_read)
             if count == 0:
-                raise _RefusedError("the file was cut short while it was read")
+                raise RefusedError("the file was cut short while it was read")
             n_read += count
         row_bytes = metadata.width * metadata.n_channels * metadata.dtype.itemsize
         pixels = stored[:, :row_bytes].view(metadata.dtype)
         return np.moveaxis(pixels.reshape(metadata.height, metadata.width, metadata.n_channels), -1, 0)
 
     def _check_plane(self, fov: int, frame: int, plane: int) -> None:
-        with _errors_as(f"{self._where(fov, frame, plane)} cannot be read"):
+        with errors_as(f"{self._where(fov, frame, plane)} cannot be read"):
             why = self._what_is_wrong_with(int(self._sequence[fov, frame, plane]))
         if why:
             raise MissingFrameError(
@@ -198,25 +200,6 @@ def _frame_name(sequence_number: int) -> bytes:
     return _FRAME_PREFIX + b"%d!" % sequence_number
 
 
-class _RefusedError(ValueError):
-    """What is wrong with a file, in words for the user."""
-
-
-@contextmanager
-def _errors_as(what: str) -> Iterator[None]:
-    """Turn whatever a broken file makes its decoder raise into an error that says what happened to what."""
-    try:
-        yield
-    except PyamaError:
-        raise
-    except (_RefusedError, OSError) as error:
-        raise RecordingError(f"{what}: {error}") from error
-    except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        shortened = reason if len(reason) <= 200 else f"{reason[:199]}…"
-        raise RecordingError(f"{what}: the file is damaged, or unlike any known one ({shortened})") from error
-
-
 def _internals(file: ND2File) -> ModernReader:
     """Reach into nd2 for what it does not offer publicly.
 
@@ -233,32 +216,32 @@ def _check_container(stream: BinaryIO) -> None:
     """Tell what is wrong with a file that does not begin and end as an ND2 file does."""
     start = stream.read(PAGE)
     if start.startswith(_JPEG2000_START):
-        raise _RefusedError(
+        raise RefusedError(
             "it is an ND2 file of the old kind (JPEG 2000), which is not supported; "
             "save it anew with a present-day NIS-Elements"
         )
     if start[_CHUNK_HEADER.size :][: len(FILE_SIGNATURE)] != FILE_SIGNATURE:
-        raise _RefusedError("it is not an ND2 file")
+        raise RefusedError("it is not an ND2 file")
     stream.seek(-min(_TRAILER_LENGTH, len(start)), os.SEEK_END)
     if not stream.read().startswith(MAP_SIGNATURE):
-        raise _RefusedError("the file is truncated or still being written: the map of its frames at its end is missing")
+        raise RefusedError("the file is truncated or still being written: the map of its frames at its end is missing")
 
 
 def _check_images(attributes: Attributes) -> None:
     """Tell what is wrong with images that cannot be processed."""
     if attributes.componentCount != attributes.channelCount:
-        raise _RefusedError(
+        raise RefusedError(
             f"its images have {attributes.componentCount} colour components in {attributes.channelCount} "
             "channels, as from an RGB camera; only monochrome channels can be processed"
         )
     if not (attributes.heightPx and attributes.widthPx and attributes.widthBytes):
-        raise _RefusedError(f"its images have {attributes.heightPx} x {attributes.widthPx} pixels")
+        raise RefusedError(f"its images have {attributes.heightPx} x {attributes.widthPx} pixels")
     if attributes.widthBytes < attributes.widthPx * attributes.componentCount * _dtype(attributes).itemsize:
-        raise _RefusedError(f"its rows of {attributes.widthPx} pixels have only {attributes.widthBytes} bytes")
+        raise RefusedError(f"its rows of {attributes.widthPx} pixels have only {attributes.widthBytes} bytes")
     if attributes.compressionType == "lossy":
-        raise _RefusedError("its images are compressed with losses, which is not supported")
+        raise RefusedError("its images are compressed with losses, which is not supported")
     if _dtype(attributes) not in _DTYPES:
-        raise _RefusedError(f"its images have {attributes.bitsPerComponentInMemory} bits per pixel and channel")
+        raise RefusedError(f"its images have {attributes.bitsPerComponentInMemory} bits per pixel and channel")
 
 
 def _check_loops(
@@ -267,17 +250,17 @@ def _check_loops(
     """Tell what is wrong with a sequence of images that cannot be laid out by FOV, frame and plane."""
     unknown = [loop.type for loop in loops if loop.type not in _AXES]
     if unknown:
-        raise _RefusedError(f"its images are taken in a loop of an unknown kind: {', '.join(unknown)}")
+        raise RefusedError(f"its images are taken in a loop of an unknown kind: {', '.join(unknown)}")
     axes = [_AXES[loop.type] for loop in loops]
     if len(set(axes)) < len(axes):
-        raise _RefusedError(f"its images are taken in nested loops over the same axis: {', '.join(axes)}")
+        raise RefusedError(f"its images are taken in nested loops over the same axis: {', '.join(axes)}")
     announced = math.prod(loop.count for loop in loops)
     if not any(name.startswith(_FRAME_PREFIX) for name in chunks):
-        raise _RefusedError("it holds no images")
+        raise RefusedError("it holds no images")
     if not loops and attributes.sequenceCount > announced:
-        raise _RefusedError(f"it holds {attributes.sequenceCount} images and does not tell their order")
+        raise RefusedError(f"it holds {attributes.sequenceCount} images and does not tell their order")
     if announced > file_size:
-        raise _RefusedError(f"it announces {announced} images, more than its {file_size} bytes can hold")
+        raise RefusedError(f"it announces {announced} images, more than its {file_size} bytes can hold")
 
 
 def _sequence_numbers(loops: Sequence[ExpLoop]) -> NDArray[np.int64]:
@@ -305,7 +288,7 @@ def _metadata(path: Path, file: ND2File, shape: tuple[int, ...], sequence: NDArr
     attributes, channels = file.attributes, file.metadata.channels or []
     times_min, warnings = _times_min(file, sequence)
     if len(channels) != attributes.componentCount:
-        raise _RefusedError(f"it describes {len(channels)} of its {attributes.componentCount} channels")
+        raise RefusedError(f"it describes {len(channels)} of its {attributes.componentCount} channels")
     return RecordingMetadata(
         path=path,
         file_type="nd2",
@@ -329,23 +312,12 @@ def _pixel_size_um(file: ND2File) -> float | None:
     return float(size) if calibration.get("bCalibrated") and size > 0 else None
 
 
-def _times_min(file: ND2File, sequence: NDArray[np.int64]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """(P, T) time of each frame in minutes since the recording's own zero, and what to know about them.
-
-    Times are the recorded stamps. A FOV that lacks any of them takes the period that the recording
-    announces, from 0, or where there is none the number of the frame as if frames were a minute apart.
-    """
+def _times_min(file: ND2File, sequence: NDArray[np.int64]) -> FrameTimes:
+    """Times of the images `sequence` (P, T)."""
     stamps_ms = np.full(sequence.max() + 1, np.nan)
     recorded = _recorded_times_ms(file)[: stamps_ms.size]
     stamps_ms[: recorded.size] = np.where(recorded >= 0, recorded, np.nan)
-    times_min = stamps_ms[sequence] / _MS_PER_MIN
-    without = np.flatnonzero(~np.isfinite(times_min).all(axis=1))
-    if not without.size:
-        return times_min, ()
-    nominal, origin = _nominal_times_min(file.experiment, sequence.shape[1])
-    times_min[without] = nominal
-    which = f"{without.size} of {len(sequence)} FOVs, the first is FOV {without[0]}"
-    return times_min, (f"time stamps are missing ({which}); times are {origin}",)
+    return complete_times(stamps_ms[sequence] / _MS_PER_MIN, _planned_times_min(file.experiment, sequence.shape[1]))
 
 
 def _recorded_times_ms(file: ND2File) -> NDArray[np.float64]:
@@ -355,8 +327,8 @@ def _recorded_times_ms(file: ND2File) -> NDArray[np.float64]:
     return np.frombuffer(stamps, "<f8", count=len(stamps) // 8)
 
 
-def _nominal_times_min(loops: Sequence[ExpLoop], n_frames: int) -> tuple[NDArray[np.float64], str]:
-    """(T,) times as planned, and where they come from."""
+def _planned_times_min(loops: Sequence[ExpLoop], n_frames: int) -> NDArray[np.float64] | None:
+    """(T,) times as planned; None where the file does not tell."""
     periods_ms: list[float] = []
     for loop in loops:
         if isinstance(loop, TimeLoop):
@@ -364,8 +336,8 @@ def _nominal_times_min(loops: Sequence[ExpLoop], n_frames: int) -> tuple[NDArray
         elif isinstance(loop, NETimeLoop):
             periods_ms = [phase.periodMs for phase in loop.parameters.periods for _ in range(phase.count)]
     if len(periods_ms) == n_frames and min(periods_ms) > 0:
-        return np.cumsum([0.0, *periods_ms[:-1]]) / _MS_PER_MIN, "those of the planned period"
-    return np.arange(n_frames, dtype=np.float64), "the frame numbers, as if frames were a minute apart"
+        return np.cumsum([0.0, *periods_ms[:-1]]) / _MS_PER_MIN
+    return None
 
 
 def _separate(channels: NDArray[Any], out: NDArray[Any]) -> None:

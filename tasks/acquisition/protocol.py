@@ -8,6 +8,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.acquisition.names import base_name
+
 ZPlane: TypeAlias = int | Literal["middle", "max"]
 """Plane of a Z stack: an index from 0, the middle one, or the maximum projection."""
 
@@ -38,8 +40,8 @@ class RecordingMetadata:
 
     @property
     def base_name(self) -> str:
-        """File name without its ending."""
-        return self.path.stem
+        """Name without its ending and placeholders; names of results begin with it."""
+        return base_name(self.path)
 
     @property
     def n_channels(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.acquisition import is_pattern, recording_files, recording_name
 from tasks.configuration import Configuration
 from tasks.errors import RecordingError, RecordingNotFoundError
 
@@ -19,6 +20,7 @@ OUTPUT_FORMAT = 1
 _MIB = 1 << 20
 _BLOCK = 64 << 10
 _N_BLOCKS = 64
+_LEAST_SAMPLE = 4096
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,11 @@ class Fingerprint:
     science_version: int = SCIENCE_VERSION
 
 
-def input_fingerprint(path: Path) -> str:
-    """Fingerprint of a recording's content, read in a moment however large the file is.
+def input_fingerprint(recording: Path) -> str:
+    """Fingerprint of a recording's content, read in a moment however large it is.
 
-    It is the SHA-256, in hexadecimal, over these bytes one after another, where `size` is the file's size:
+    Of a recording in one file it is the SHA-256, in hexadecimal, over these bytes one after another, where `size` is
+    the file's size:
 
     1. `size` as an unsigned 64-bit little-endian number;
     2. the first MiB, i.e. bytes 0 to `min(size, 2**20)`;
@@ -44,6 +47,15 @@ def input_fingerprint(path: Path) -> str:
 
     Name, path and times of the file have no part in it.
 
+    Of a recording in n files, where names tell which image is which, it is the SHA-256 over these bytes:
+
+    1. the pattern of a TIFF series that is named by one, from its first placeholder's folder or file on, in UTF-8; and
+       a zero byte;
+    2. for each file, in order of its path: its path below the folder that all have in common, in UTF-8; a zero byte;
+       and the 32 bytes of its own SHA-256. That is over the bytes above, but the samples are shared out among the
+       files: the first and last `max(4096, 2**20 // n)` bytes, and `b = max(3, 64 // n)` blocks of
+       `max(4096, 2**22 // (b * n))` bytes.
+
     Raises
     ------
     RecordingNotFoundError
@@ -51,19 +63,16 @@ def input_fingerprint(path: Path) -> str:
     RecordingError
         Where it cannot be read, or shrinks meanwhile.
     """
-    try:
-        with path.open("rb", buffering=0) as file:
-            descriptor = file.fileno()
-            size = os.fstat(descriptor).st_size
-            digest = hashlib.sha256(size.to_bytes(8, "little"))
-            parts = [(0, _MIB), (max(0, size - _MIB), _MIB)]
-            parts += [(i * max(0, size - _BLOCK) // (_N_BLOCKS - 1), _BLOCK) for i in range(_N_BLOCKS)]
-            for offset, length in parts:
-                digest.update(_read(descriptor, offset, min(length, size - offset)))
-    except FileNotFoundError as error:
-        raise RecordingNotFoundError(f"{path}: there is no such file") from error
-    except (OSError, EOFError) as error:
-        raise RecordingError(f"{path} cannot be read: {error}") from error
+    files = sorted(recording_files(recording))
+    if not files:
+        raise RecordingNotFoundError(f"{recording}: there is no such file")
+    if len(files) == 1 and not is_pattern(recording):
+        return _sampled(files[0], 1).hex()
+    pattern = recording_name(recording) if is_pattern(recording) else ""
+    digest = hashlib.sha256(os.fsencode(pattern) + b"\0")
+    folder = os.path.commonpath([file.parent for file in files])
+    for file in files:
+        digest.update(os.fsencode(file.relative_to(folder).as_posix()) + b"\0" + _sampled(file, len(files)))
     return digest.hexdigest()
 
 
@@ -88,6 +97,27 @@ def canonical_parameters(configuration: Configuration) -> dict[str, Any]:
     channels["fluorescence"].sort(key=lambda fluorescence: fluorescence["channel"])
     plugins = {"plugins": configuration.plugins} if configuration.plugins else {}
     return {"channels": channels, **configuration.parameters.model_dump(mode="json"), **plugins}
+
+
+def _sampled(path: Path, n_files: int) -> bytes:
+    """Digest of the samples of one of `n_files` files."""
+    end = max(_LEAST_SAMPLE, _MIB // n_files)
+    n_blocks = max(3, _N_BLOCKS // n_files)
+    block = max(_LEAST_SAMPLE, _N_BLOCKS * _BLOCK // (n_blocks * n_files))
+    try:
+        with path.open("rb", buffering=0) as file:
+            descriptor = file.fileno()
+            size = os.fstat(descriptor).st_size
+            digest = hashlib.sha256(size.to_bytes(8, "little"))
+            parts = [(0, end), (max(0, size - end), end)]
+            parts += [(i * max(0, size - block) // (n_blocks - 1), block) for i in range(n_blocks)]
+            for offset, length in parts:
+                digest.update(_read(descriptor, offset, min(length, size - offset)))
+    except FileNotFoundError as error:
+        raise RecordingNotFoundError(f"{path}: there is no such file") from error
+    except (OSError, EOFError) as error:
+        raise RecordingError(f"{path} cannot be read: {error}") from error
+    return digest.digest()
 
 
 def _read(descriptor: int, offset: int, length: int) -> bytes:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Self
 
+from tasks.acquisition import base_name, recording_files, recording_name
 from tasks.configuration import Configuration
 from tasks.output.fingerprint import (
     Fingerprint,
@@ -21,15 +22,15 @@ class InputFile:
     """The recording, as far as a result remembers it."""
 
     name: str
-    """File name with its ending, without the folder."""
+    """File name with its ending, without the folder; of a TIFF series, the pattern."""
     size_bytes: int
     sizes: Mapping[str, int]
     """Length of each axis, by its letter."""
 
     @property
     def base_name(self) -> str:
-        """File name without its ending; output files begin with it."""
-        return PurePath(self.name).stem
+        """Name without its ending and placeholders; output files begin with it."""
+        return base_name(PurePath(self.name))
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Provenance:
         Parameters
         ----------
         recording
-            The file; at most 6 MiB of it are read.
+            Path or pattern of the recording; some 6 MiB of it are read, or 20 KiB of each file where it has many.
         sizes
             Length of each axis, as in `RecordingMetadata.sizes`.
         configuration
@@ -57,11 +58,11 @@ class Provenance:
         Raises
         ------
         RecordingError
-            Where the file cannot be read.
+            Where a file cannot be read.
         """
         return cls(
             fingerprint=Fingerprint(input_fingerprint(recording), parameter_fingerprint(configuration)),
-            input=InputFile(recording.name, recording.stat().st_size, dict(sizes)),
+            input=InputFile(recording_name(recording), _size_bytes(recording), dict(sizes)),
             parameters=canonical_parameters(configuration),
         )
 
@@ -80,6 +81,10 @@ class Provenance:
             what = "; ".join(changes) or "another version of the output format"
             differences.append(f"other parameters: {what}")
         return "; ".join(differences)
+
+
+def _size_bytes(recording: Path) -> int:
+    return sum(file.stat().st_size for file in recording_files(recording))
 
 
 def _named(file: InputFile) -> str:
