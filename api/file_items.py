@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field, StringConstraints
 
 from api.containment import is_inside, resolve
+from tasks.acquisition import is_recording_folder, known_suffixes, recording_files
 
 Extension = Annotated[str, StringConstraints(min_length=1, max_length=32)]
 """Ending of a file name, with or without its dot, in capitals or not: `.nd2`."""
@@ -21,14 +22,18 @@ class FileItem(BaseModel):
     path: str
     is_directory: bool
     is_file: bool
-    size_bytes: int | None = Field(description="Size of a file; null for folders")
+    size_bytes: int | None = Field(description="Size of a file, or of all files of a TIFF series; null for folders")
     modified_time: str | None = Field(description="Time of the last change in seconds since 1970, as text")
-    extension: str | None = Field(description="Ending of a file's name in small letters, e.g. .nd2; null for folders")
+    extension: str | None = Field(
+        description="Ending of the name in small letters, e.g. .nd2; null for folders that are no recordings, as those "
+        "are whose name ends with .zarr"
+    )
 
 
 def file_item(path: Path, status: os.stat_result) -> FileItem:
     """Describe what is at a path."""
     is_file = stat.S_ISREG(status.st_mode)
+    has_extension = is_file or is_recording_folder(path.name)
     return FileItem(
         name=printable(path.name),
         path=printable(str(path)),
@@ -36,8 +41,29 @@ def file_item(path: Path, status: os.stat_result) -> FileItem:
         is_file=is_file,
         size_bytes=status.st_size if is_file else None,
         modified_time=f"{status.st_mtime:.6f}",
-        extension=printable(path.suffix.lower()) if is_file else None,
+        extension=printable(path.suffix.lower()) if has_extension else None,
     )
+
+
+def series_item(pattern: Path) -> FileItem | None:
+    """Describe the files of a TIFF series as if they were one; None where there is none."""
+    found = [file.stat() for file in recording_files(pattern)]
+    if not found:
+        return None
+    return FileItem(
+        name=printable(pattern.name),
+        path=printable(str(pattern)),
+        is_directory=False,
+        is_file=False,
+        size_bytes=sum(one.st_size for one in found),
+        modified_time=f"{max(one.st_mtime for one in found):.6f}",
+        extension=printable(pattern.suffix.lower()),
+    )
+
+
+def is_recording(item: FileItem) -> bool:
+    """Whether an item is named like a recording that can be opened."""
+    return item.extension is not None and item.name.lower().endswith(tuple(known_suffixes()))
 
 
 def visible_status(path: Path, roots: Sequence[Path] | None, *, is_link: bool) -> os.stat_result | None:
@@ -64,6 +90,12 @@ def normalized_extensions(extensions: Collection[str] | None) -> frozenset[str] 
     if not extensions:
         return None
     return frozenset("." + extension.strip().lower().removeprefix(".") for extension in extensions)
+
+
+def has_extension(name: str, extensions: Collection[str] | None) -> bool:
+    """Whether a name has one of the endings, as `normalized_extensions` gives them, and more than that."""
+    lower = name.lower()
+    return extensions is None or any(lower.endswith(ending) and lower != ending for ending in extensions)
 
 
 def printable(name: str) -> str:

@@ -1,7 +1,8 @@
 """Searching a tree of folders by a glob pattern, bounded in depth, finds, entries and time.
 
 A pattern is written as in a shell: `*`, `?` and `[a-z]` within a name, `**` for any number of folders, and braces
-for alternatives, `**/*.{nd2,czi}`. Capitals do not matter. Links to folders are not followed.
+for alternatives, `**/*.{nd2,czi}`. Capitals do not matter. Links to folders are not followed. A folder that is a
+recording, such as an OME-Zarr, is found as a file is, and not looked into.
 """
 
 import fnmatch
@@ -15,7 +16,8 @@ from time import monotonic
 from typing import Literal
 
 from api.errors import InvalidRequestError
-from api.file_items import FileItem, file_item, visible_status
+from api.file_items import FileItem, file_item, has_extension, visible_status
+from tasks.acquisition import is_recording_folder
 
 MOST_FILES = 1000
 """Files that a search finds at most."""
@@ -135,15 +137,15 @@ def search_files(
             after = pattern.step(states, entry.name)
             if not after:
                 continue
-            if _is_folder(entry):
+            if _is_folder(entry) and not is_recording_folder(entry.name):
                 if depth < max_depth:
                     below.append((current / entry.name, after, depth + 1))
                 continue
             path = current / entry.name
-            if not pattern.is_match(after) or (extensions is not None and path.suffix.lower() not in extensions):
+            if not pattern.is_match(after) or not has_extension(entry.name, extensions):
                 continue
             status = visible_status(path, roots, is_link=entry.is_symlink())
-            if status is None or not (item := file_item(path, status)).is_file:
+            if status is None or (item := file_item(path, status)).extension is None:
                 continue
             if len(found.files) == MOST_FILES:
                 found.limit = "files"

@@ -1,6 +1,8 @@
 """Recordings that are new in a folder: complete, with what to do with them, and not processed yet.
 
-A recording `DAY/NAME.nd2` is processed into `DAY/NAME` of the output folder. What is measured in it stands in a file
+A recording `DAY/NAME.nd2` is processed into `DAY/NAME` of the output folder; so is an OME-Zarr, which is a folder, the
+files of an OME-TIFF that name each other, under the name of the first, and a TIFF series, whose pattern stands in a
+file `NAME.series.yaml`. What is measured in a recording stands in a file
 `NAME.pyama.yaml` beside it, else in `pyama.yaml` of the scanned folder; what neither says is suggested::
 
     channels:
@@ -13,7 +15,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +24,21 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from pydantic import Field, ValidationError
 
-from tasks.acquisition import known_suffixes, open_recording, suggest_channels
+from tasks.acquisition import (
+    base_name,
+    ending_of,
+    is_recording_folder,
+    open_recording,
+    recording_files,
+    suggest_channels,
+)
+from tasks.acquisition.names import (
+    COMPANION_ENDING,
+    FILE_ENDINGS,
+    OME_TIFF_ENDINGS,
+    SERIES_ENDING,
+    TIFF_ENDINGS,
+)
 from tasks.configuration import AbsolutePath, Channels, Model, Parameters, RequestModel, WorkflowRequest, describe
 from tasks.errors import InvalidParametersError, OutputError, RecordingError
 from tasks.output import check_folder
@@ -117,7 +134,8 @@ def scan(
     if not folder.is_dir():
         raise InvalidParametersError(f"folder: {folder} is no folder; name the one that recordings come into")
     unreadable: list[OSError] = []
-    paths = sorted(_recordings(folder, Path(request.output_root), request.max_depth, unreadable))
+    candidates = _candidates(folder, Path(request.output_root), request.max_depth, unreadable)
+    paths, strays = _recordings(candidates)
     before = {path: _Look.at(path) for path in paths}
     if paths:
         pause(min(request.settle_s, _LONGEST_PAUSE_S))
@@ -125,6 +143,7 @@ def scan(
         LeftOut(_shown(Path(str(error.filename)), folder), "broken", f"cannot be read: {error.strerror}")
         for error in unreadable
     ]
+    found += [LeftOut(_shown(where / "*.tif", folder), "skipped", _told(count)) for where, count in strays.items()]
     for path in paths:
         name = _shown(path, folder)
         if (reason := _unfit(path, folder) or _unsettled(before[path], path, clock(), request.settle_s)) is not None:
@@ -135,36 +154,68 @@ def scan(
 
 
 class _Look(NamedTuple):
-    """What tells whether a file is still being written."""
+    """What tells whether the files of a recording are still being written."""
 
+    n_files: int
     size: int
     mtime_ns: int
+    """Of the file that was written last."""
 
     @classmethod
     def at(cls, path: Path) -> "_Look | None":
-        """Look at a file; None where it is gone or must not be looked at, which opening it will tell."""
+        """Look at a recording; None where a file is gone or must not be looked at, which opening it will tell."""
         try:
-            status = path.stat()
+            found = [file.stat() for file in recording_files(path)]
         except OSError:
             return None
-        return cls(status.st_size, status.st_mtime_ns)
+        if not found:
+            return None
+        return cls(len(found), sum(one.st_size for one in found), max(one.st_mtime_ns for one in found))
 
 
-def _recordings(folder: Path, output_root: Path, max_depth: int, unreadable: list[OSError]) -> Iterator[Path]:
-    """Files with the ending of a recording; folders that cannot be read are put on the list."""
-    suffixes = known_suffixes()
+def _candidates(folder: Path, output_root: Path, max_depth: int, unreadable: list[OSError]) -> Iterator[Path]:
+    """Files and folders with the ending of a recording; folders that cannot be read are put on the list."""
     results = output_root.resolve()
     for where, folders, files in os.walk(folder, onerror=unreadable.append):
         here = Path(where)
         at_the_bottom = len(here.relative_to(folder).parts) >= max_depth
-        folders[:] = [
-            name
-            for name in folders
-            if not (at_the_bottom or name.startswith(".") or (here / name).resolve() == results)
-        ]
-        for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() in suffixes:
-                yield here / name
+        folders[:] = [name for name in folders if not (name.startswith(".") or (here / name).resolve() == results)]
+        yield from (here / name for name in folders if is_recording_folder(name))
+        folders[:] = [name for name in folders if not (at_the_bottom or is_recording_folder(name))]
+        yield from (here / name for name in files if not name.startswith(".") and ending_of(name) in FILE_ENDINGS)
+
+
+def _recordings(candidates: Iterable[Path]) -> tuple[list[Path], dict[Path, int]]:
+    """Recordings in order of their paths, each once, and in which folders are TIFF files that belong to none."""
+    found: list[Path] = []
+    plain: list[Path] = []
+    claimed: set[Path] = set()
+    # Where a companion file has the metadata of a set, it stands for it.
+    for path in sorted(candidates, key=lambda path: (not path.name.lower().endswith(COMPANION_ENDING), path)):
+        ending = ending_of(path.name)
+        if ending in TIFF_ENDINGS:
+            plain.append(path)
+        elif ending not in (*OME_TIFF_ENDINGS, SERIES_ENDING):
+            found.append(path)
+        elif _resolved(path) not in claimed:
+            found.append(path)
+            claimed.update(recording_files(path))
+    return sorted(found), Counter(path.parent for path in sorted(plain) if _resolved(path) not in claimed)
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # Python 3.11 and 3.12 raise RuntimeError for a circle of links
+        return path
+
+
+def _told(n_strays: int) -> str:
+    files = "a TIFF file" if n_strays == 1 else f"{n_strays} TIFF files"
+    return (
+        f"{files} without .ome.tif at the end of the name; tell what they are in a file NAME{SERIES_ENDING}, such as "
+        "`pattern: img_{fov}_{time}_{channel}.tif`"
+    )
 
 
 def _unfit(path: Path, folder: Path) -> str | None:
@@ -173,7 +224,7 @@ def _unfit(path: Path, folder: Path) -> str | None:
         str(path).encode()
     except UnicodeEncodeError:
         return "its path is no Unicode text; rename it"
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if not _resolved(path).is_relative_to(folder.resolve()):
         return "it is a link that leads out of the folder"
     return None
 
@@ -195,7 +246,7 @@ def _examine(path: Path, name: str, request: ScanRequest) -> Finding:
     """Open a recording that is complete, and hold it against what is in its output folder."""
     folder = Path(request.folder)
     try:
-        plan = _plan(path, folder, Path(request.output_root) / path.relative_to(folder).with_suffix(""))
+        plan = _plan(path, folder, Path(request.output_root) / path.relative_to(folder).with_name(base_name(path)))
         if len(plan.finished()) == len(plan.fovs):
             return LeftOut(name, "skipped", f"finished: {plan.output_dir} has its {len(plan.fovs)} FOVs")
         check_folder(plan.output_dir, plan.provenance, plan.fovs, overwrite=plan.request.parameters.overwrite)
@@ -208,7 +259,7 @@ def _examine(path: Path, name: str, request: ScanRequest) -> Finding:
 
 def _plan(path: Path, folder: Path, output_dir: Path) -> Plan:
     """What is to be done with a recording: channels and parameters each come from the first place that has them."""
-    files = [path.with_suffix(SIDECAR_ENDING), folder / DEFAULT_FILE]
+    files = [path.with_name(base_name(path) + SIDECAR_ENDING), folder / DEFAULT_FILE]
     written = {file.name: found for file in files if (found := _read_configuration(file)) is not None}
     channels = next((one.channels for one in written.values() if one.channels is not None), None)
     parameters = next((one.parameters for one in written.values() if one.parameters is not None), Parameters())

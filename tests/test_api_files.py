@@ -23,6 +23,7 @@ from api.file_search import GlobPattern
 from api.routes import files
 from tests.api_server import BASE, api, error_of
 from tests.engines import wait_until
+from tests.format_writers import film_of, write_tiff_series, write_zarr_05
 from tests.recordings import random_images, write_recording
 
 TREE = (
@@ -290,6 +291,21 @@ def test_information_about_a_recording(client: httpx.Client, tmp_path: Path) -> 
     assert answer["is_microscopy_file"] is True
     assert answer["metadata_preview"]["n_frames"] == 4
     assert answer["error"] is None
+
+
+def test_a_folder_that_is_a_recording_is_found_and_not_looked_into(client: httpx.Client, tmp_path: Path) -> None:
+    path = write_zarr_05(tmp_path, film_of(random_images()))
+    write_tiff_series(tmp_path, film_of(random_images(n_frames=1, n_channels=1)))
+    assert found(client, tmp_path) == {"film.ome.zarr", "film.series.yaml", "img_1_000_x_0.tif"}
+    for extensions in ([".zarr"], ["OME.ZARR"]):
+        assert found(client, tmp_path, extensions=extensions) == {"film.ome.zarr"}
+    assert found(client, tmp_path, pattern="*.{zarr,yaml}") == {"film.ome.zarr", "film.series.yaml"}
+    assert found(client, tmp_path, extensions=[".series.yaml"]) == {"film.series.yaml"}
+    body = {"directory_path": str(tmp_path), "filter_extensions": [".tif"]}
+    items = client.post(f"{BASE}/processing/list-directory", json=body).json()["items"]
+    told = [(item["name"], item["is_directory"], item["extension"], item["size_bytes"]) for item in items]
+    size = (tmp_path / "img_1_000_x_0.tif").stat().st_size
+    assert told == [(path.name, True, ".zarr", None), ("img_1_000_x_0.tif", False, ".tif", size)]
 
 
 def test_information_about_a_broken_recording(client: httpx.Client, tree: Path) -> None:

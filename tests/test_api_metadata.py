@@ -10,6 +10,7 @@ import pytest
 
 from tasks.configuration import Channels
 from tests.api_server import BASE, api, error_of
+from tests.format_writers import WRITERS, film_of, write_tiff_series
 from tests.recordings import random_images, write_recording
 
 
@@ -33,6 +34,40 @@ def test_metadata_of_a_recording(client: httpx.Client, tmp_path: Path) -> None:
         "n_fovs": 2, "n_channels": 2, "n_planes": 1, "channel_names": ["Phase", "GFP"],
         "timepoints": [0.0, 10.0, 20.0], "time_units": "min", "pixel_size_um": 0.65, "dtype": "uint16", "warnings": [],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(WRITERS))
+def test_metadata_of_a_recording_of_any_format(client: httpx.Client, tmp_path: Path, name: str) -> None:
+    path = WRITERS[name](tmp_path, film_of(random_images(n_fovs=2, n_frames=3)))
+    answer = load(client, path).json()
+    assert answer["error"] is None
+    told = {key: answer["metadata"][key] for key in ("file_path", "n_fovs", "n_frames", "channel_names", "timepoints")}
+    assert told == {
+        "file_path": str(path), "n_fovs": 2, "n_frames": 3, "channel_names": ["Phase", "GFP"],
+        "timepoints": [0.0, 10.0, 20.0],
+    }  # fmt: skip
+    assert answer["suggested_channels"]["phase"]["channel"] == 0
+    info = client.post(f"{BASE}/processing/file-info", json={"file_path": str(path)}).json()
+    assert info["is_microscopy_file"] is True
+    assert info["metadata_preview"] == answer["metadata"]
+    recent = client.get(f"{BASE}/processing/recent-files?limit=1").json()["recent_files"]
+    assert [item["path"] for item in recent] == [str(path)]
+
+
+def test_a_pattern_is_a_recording_of_all_its_files(client: httpx.Client, tmp_path: Path) -> None:
+    write_tiff_series(tmp_path, film_of(random_images(n_fovs=2, n_frames=3)))
+    pattern = tmp_path / "img_{fov}_{time}_{channel}_{z}.tif"
+    metadata = load(client, pattern).json()["metadata"]
+    assert (metadata["base_name"], metadata["n_fovs"], metadata["channel_names"]) == ("img", 2, ["x", "y"])
+    info = client.post(f"{BASE}/processing/file-info", json={"file_path": str(pattern)}).json()
+    assert info["is_microscopy_file"] is True
+    assert info["file_info"]["size_bytes"] == sum(file.stat().st_size for file in tmp_path.glob("*.tif"))
+    recent = client.get(f"{BASE}/processing/recent-files?limit=1&extensions=.tif").json()["recent_files"]
+    assert [item["path"] for item in recent] == [str(pattern)]
+    nothing = tmp_path / "none_{fov}.tif"
+    assert "no file matches" in error_of(load(client, nothing), 404, "FILE_NOT_FOUND")
+    response = client.post(f"{BASE}/processing/file-info", json={"file_path": str(nothing)})
+    error_of(response, 404, "FILE_NOT_FOUND")
 
 
 def test_suggested_channels_can_be_sent_back(client: httpx.Client, tmp_path: Path) -> None:

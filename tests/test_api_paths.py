@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+import tifffile
 from fastapi import FastAPI
 
 from api.main import create_app
@@ -120,6 +122,20 @@ def test_samples_are_not_saved_through_a_link_that_leads_out(client: httpx.Clien
     body = {"file_path": str(data / "s.yaml"), "samples": [{"name": "a", "fovs": "0"}]}
     error_of(client.post(f"{BASE}/processing/samples/save", json=body), 403, "FORBIDDEN")
     assert not (data.parent / "secret" / "new.yaml").exists()
+
+
+@pytest.mark.parametrize("pattern", ["{fov}.tif", "sub/{fov}/{time}.tif", "link/{fov}.tif", "../secret/{fov}.tif"])
+def test_the_files_of_a_series_do_not_lead_out(client: httpx.Client, data: Path, pattern: str) -> None:
+    tifffile.imwrite(data.parent / "secret" / "1.tif", np.zeros((8, 8), np.uint16))
+    (data / "link").symlink_to(data.parent / "secret")
+    (data / "1.tif").symlink_to(data.parent / "secret" / "1.tif")
+    (data / "sub").mkdir()
+    (data / "sub" / "1").symlink_to(data.parent / "secret")
+    for route in ("load-metadata", "file-info"):
+        body = {"file_path": f"{data}/{pattern}"}
+        response = client.post(f"{BASE}/processing/{route}", json=body)
+        assert response.json()["success"] is False
+        assert response.status_code == (403 if pattern.startswith(("link", "..")) else 404 if "file" in route else 400)
 
 
 def test_a_file_that_may_not_be_told_to_exist(client: httpx.Client, data: Path) -> None:

@@ -7,9 +7,18 @@ from typing import Any
 
 import pytest
 
+from tasks.acquisition import recording_files
 from tasks.errors import InvalidParametersError
 from tasks.new_acquisitions import Finding, LeftOut, NewRecording, ScanRequest, attempt_key, scan
 from tasks.output import OutputLock
+from tests.format_writers import (
+    WRITERS,
+    film_of,
+    write_ome_tiff,
+    write_ome_tiff_set,
+    write_tiff_series,
+    write_zarr_05,
+)
 from tests.recordings import DATA, random_images, write_recording
 
 BROKEN = DATA / "nd2_variants" / "truncated.nd2"
@@ -247,6 +256,95 @@ def test_identity_is_of_the_content_and_of_what_is_done_with_it(folder: Path) ->
     (folder / "pyama.yaml").unlink()
     add(folder / "a.nd2", seed=1)
     assert new(look(folder)[0]).identity not in identities
+
+
+# Other formats
+
+
+@pytest.mark.parametrize("name", sorted(WRITERS))
+def test_a_recording_of_any_format_is_found_once(folder: Path, name: str) -> None:
+    (folder / "day").mkdir()
+    path = WRITERS[name](folder / "day", film_of(random_images(2, 3)))
+    recording = new(look(folder)[0])
+    assert len(look(folder)) == 1
+    assert recording.recording == f"day/{path.name}"
+    metadata = recording.plan.metadata
+    assert (metadata.n_fovs, metadata.n_frames) == (2, 3)
+    assert recording.plan.output_dir == folder.parent / "results" / "day" / metadata.base_name
+    assert recording.plan.request.channels.numbers == [0, 1]
+
+
+def test_a_companion_file_stands_for_its_set(folder: Path) -> None:
+    write_ome_tiff(folder, film_of(random_images(2, 3)), lambda fov, *_: f"a{fov}.ome.tif", companion="b.companion.ome")
+    (finding,) = look(folder)
+    assert new(finding).recording == "b.companion.ome"
+
+
+def test_the_sidecar_of_another_format_has_its_name_too(folder: Path) -> None:
+    write_zarr_05(folder, film_of(random_images(1, 3)))
+    (folder / "film.pyama.yaml").write_text(SIDECAR)
+    assert new(look(folder)[0]).plan.request.channels.numbers == [1, 0]
+
+
+def test_tiff_files_of_no_series_are_told_once_for_each_folder(folder: Path) -> None:
+    (folder / "day").mkdir()
+    series = write_tiff_series(folder / "day", film_of(random_images(2, 3)))
+    series.unlink()
+    (finding,) = look(folder)
+    assert left_out(finding).recording == "day/*.tif"
+    assert left_out(finding).why.startswith("12 TIFF files without .ome.tif at the end of the name; tell what they are")
+
+
+def test_a_recording_of_many_files_settles_as_a_whole(folder: Path) -> None:
+    path = write_tiff_series(folder, film_of(random_images(2, 3)))
+    files = recording_files(path)
+    for number, file in enumerate(files):
+        os.utime(file, (1000.0 + number, 1000.0 + number))
+    request = ScanRequest(folder=str(folder), output_root=str(folder.parent / "results"), settle_s=600)
+    last_s = 1000.0 + len(files) - 1
+    (finding,) = scan(request, clock=lambda: last_s + 599, pause=lambda _: None)
+    assert "less than 600 s ago" in left_out(finding).why
+    (finding,) = scan(request, clock=lambda: last_s + 601, pause=lambda _: None)
+    assert new(finding).recording == "film.series.yaml"
+
+
+@pytest.mark.parametrize("name", ["tiff-series", "ome-zarr-0.4", "ome-tiff-set"])
+def test_a_file_that_comes_while_it_is_looked_at_belongs_to_the_recording(folder: Path, name: str) -> None:
+    path = WRITERS[name](folder, film_of(random_images(2, 3)))
+    request = ScanRequest(folder=str(folder), output_root=str(folder.parent / "results"), settle_s=0)
+    late = recording_files(path)[-1]
+    content = late.read_bytes()
+    late.unlink()
+
+    def finish(_: float) -> None:
+        late.write_bytes(content)
+
+    (finding,) = scan(request, pause=finish)
+    assert "it is being written" in left_out(finding).why
+
+
+def test_a_set_that_lacks_a_file_is_broken(folder: Path) -> None:
+    write_ome_tiff_set(folder, film_of(random_images(2, 3)))
+    (folder / "film_s1_c1.ome.tif").unlink()
+    (finding,) = look(folder)
+    assert left_out(finding).outcome == "broken"
+    assert "'film_s1_c1.ome.tif' is not beside it" in left_out(finding).why
+
+
+def test_what_lies_in_an_ome_zarr_is_no_recording_of_its_own(folder: Path) -> None:
+    path = write_zarr_05(folder, film_of(random_images(1, 3)))
+    add(path / "A" / "inside.nd2")
+    (finding,) = look(folder)
+    assert new(finding).recording == "film.ome.zarr"
+
+
+def test_the_identity_of_a_recording_of_many_files_is_of_all_of_them(folder: Path) -> None:
+    path = write_tiff_series(folder, film_of(random_images(2, 3)))
+    before = new(look(folder)[0]).identity
+    content = bytearray(recording_files(path)[-1].read_bytes())
+    content[-1] ^= 1
+    recording_files(path)[-1].write_bytes(content)
+    assert new(look(folder)[0]).identity != before
 
 
 def test_each_attempt_has_a_key_of_its_own() -> None:

@@ -9,13 +9,23 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 
 from api import file_search
-from api.file_items import Extension, FileItem, file_item, normalized_extensions, printable, visible_status
+from api.file_items import (
+    Extension,
+    FileItem,
+    file_item,
+    has_extension,
+    is_recording,
+    normalized_extensions,
+    printable,
+    series_item,
+    visible_status,
+)
 from api.file_search import Found, GlobPattern, Limit
-from api.paths import allowed_roots, existing_folder, existing_path, refused
+from api.paths import allowed_path, allowed_roots, existing_folder, existing_path, refused
 from api.responses import Answer, documented_errors
 from api.routes.metadata import Metadata
 from api.security import READ_ONLY
-from tasks.acquisition import known_suffixes, open_recording
+from tasks.acquisition import is_pattern, open_recording
 from tasks.configuration import Model
 from tasks.errors import RecordingError
 
@@ -85,7 +95,10 @@ class SearchFilesAnswer(Answer):
 class FileInfoRequest(Model):
     """Which file to look at."""
 
-    file_path: str = Field(description="Absolute path of the file or folder", examples=["/data/experiment.nd2"])
+    file_path: str = Field(
+        description="Absolute path of the file or folder, or pattern of a TIFF series",
+        examples=["/data/experiment.nd2"],
+    )
 
 
 class FileInfoAnswer(Answer):
@@ -115,7 +128,7 @@ def list_directory(body: ListDirectoryRequest, request: Request) -> ListDirector
                 if status is None:
                     continue
                 item = file_item(path, status)
-                if item.is_file and extensions is not None and item.extension not in extensions:
+                if item.is_file and not has_extension(item.name, extensions):
                     continue
                 if len(items) == MOST_ITEMS:
                     truncated = True
@@ -129,19 +142,21 @@ def list_directory(body: ListDirectoryRequest, request: Request) -> ListDirector
 
 @router.post("/search-files", responses=documented_errors("FILE_NOT_FOUND"), openapi_extra=READ_ONLY)
 async def search_files(body: SearchFilesRequest, request: Request) -> SearchFilesAnswer:
-    """Search a folder and those below it for files. Links to folders are not followed."""
+    """Search a folder and those below it for files and recordings. Links to folders are not followed."""
     return await anyio.to_thread.run_sync(_search, body, request, limiter=_SEARCHES_AT_ONCE)
 
 
 @router.post("/file-info", responses=documented_errors("FILE_NOT_FOUND"), openapi_extra=READ_ONLY)
 def file_info(body: FileInfoRequest, request: Request) -> FileInfoAnswer:
     """Look at a file or folder; of a recording, tell what is in it."""
-    path = existing_path(request, body.file_path, "file_path")
-    item = file_item(path, path.stat())
-    is_recording = item.is_file and item.extension in known_suffixes()
-    preview, error = _preview(path) if is_recording else (None, None)
+    path = allowed_path(request, body.file_path, "file_path")
+    item = series_item(path) if is_pattern(path) else None
+    if item is None:
+        path = existing_path(request, body.file_path, "file_path")
+        item = file_item(path, path.stat())
+    preview, error = _preview(path) if is_recording(item) else (None, None)
     return FileInfoAnswer(
-        file_info=item, is_microscopy_file=is_recording, metadata_preview=preview, preview_error=error
+        file_info=item, is_microscopy_file=is_recording(item), metadata_preview=preview, preview_error=error
     )
 
 

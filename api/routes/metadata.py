@@ -20,7 +20,11 @@ router = APIRouter(prefix="/processing", tags=["processing"])
 class LoadMetadataRequest(Model):
     """Which recording to look at."""
 
-    file_path: str = Field(description="Absolute path of the recording", examples=["/data/experiment.nd2"])
+    file_path: str = Field(
+        description="Absolute path of the recording, or pattern of a TIFF series, e.g. "
+        "/data/img_{fov}_{time}_{channel}.tif",
+        examples=["/data/experiment.nd2"],
+    )
 
 
 class Metadata(BaseModel):

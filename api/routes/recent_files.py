@@ -8,10 +8,11 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 
 from api.errors import ApiError
-from api.file_items import FileItem, file_item, normalized_extensions
-from api.paths import allowed_roots, existing_path
+from api.file_items import FileItem, file_item, has_extension, normalized_extensions, series_item
+from api.paths import allowed_path, allowed_roots
 from api.recent_files import MOST_FILES, recent_files
 from api.responses import Answer
+from tasks.acquisition import is_pattern
 
 router = APIRouter(prefix="/processing", tags=["file explorer"])
 
@@ -46,7 +47,7 @@ def get_recent_files(
             if len(items) == limit:
                 break
             item = _item(request, recent.path)
-            if item is not None and item.is_file and (wanted is None or item.extension in wanted):
+            if item is not None and item.extension is not None and has_extension(item.name, wanted):
                 items.append(RecentFileItem(**item.model_dump(), last_used=f"{recent.used_at_s:.3f}"))
     return RecentFilesAnswer(recent_files=items, message=f"{len(items)} recent file{'s' * (len(items) != 1)}")
 
@@ -54,7 +55,9 @@ def get_recent_files(
 def _item(request: Request, raw: str) -> FileItem | None:
     """Describe a file that is there and may be named; None otherwise."""
     try:
-        path: Path = existing_path(request, raw, "path")
+        path: Path = allowed_path(request, raw, "path")
+        if is_pattern(path) and (item := series_item(path)) is not None:
+            return item
         return file_item(path, path.stat())
     except (ApiError, OSError):
         return None

@@ -8,7 +8,9 @@ from pathlib import PurePath
 
 FILE_ENDINGS = (".nd2", ".czi", ".ome.tif", ".ome.tiff", ".ome.btf", ".companion.ome", ".tif", ".tiff", ".series.yaml")
 """Endings of files that are recordings, or belong to one."""
-OME_TIFF_ENDINGS = (".ome.tif", ".ome.tiff", ".ome.btf", ".companion.ome")
+COMPANION_ENDING = ".companion.ome"
+"""Ending of the file that has the OME-XML of a set of OME-TIFF files."""
+OME_TIFF_ENDINGS = (".ome.tif", ".ome.tiff", ".ome.btf", COMPANION_ENDING)
 TIFF_ENDINGS = (".tif", ".tiff")
 SERIES_ENDING = ".series.yaml"
 FOLDER_ENDINGS = (".ome.zarr", ".zarr")
@@ -24,6 +26,11 @@ def ending_of(name: str) -> str | None:
     lower = name.lower()
     found = [ending for ending in (*FILE_ENDINGS, *FOLDER_ENDINGS) if lower.endswith(ending)]
     return max(found, key=len, default=None)
+
+
+def is_recording_folder(name: str) -> bool:
+    """Whether a folder of this name is a recording, and not one that holds some."""
+    return name.lower().endswith(FOLDER_ENDINGS)
 
 
 def is_pattern(path: PurePath) -> bool:

@@ -12,14 +12,14 @@ from tifffile import TiffFile, TiffFileError
 from tasks.acquisition.checks import chosen_planes, named
 from tasks.acquisition.containment import inside
 from tasks.acquisition.damage import RefusedError, errors_as
+from tasks.acquisition.names import COMPANION_ENDING
 from tasks.acquisition.ome_xml import Block, OmeImage, OmeXml, parse_ome_xml
 from tasks.acquisition.planes import PlanewiseRecording
 from tasks.acquisition.protocol import RecordingMetadata, ZPlane
 from tasks.acquisition.tiff_pages import ImageShape, TiffImages
 from tasks.acquisition.times import complete_times, evenly_spaced
-from tasks.errors import PyamaError
+from tasks.errors import RecordingError
 
-_COMPANION_ENDING = ".companion.ome"
 _MOST_XML_BYTES = 1 << 30
 _NOWHERE = -1
 
@@ -115,7 +115,7 @@ class OmeTiffRecording(PlanewiseRecording):
 
 def ome_tiff_files(path: Path) -> Sequence[Path]:
     """Files that an OME-TIFF consists of, also where some are not there; itself alone where it cannot be understood."""
-    with suppress(PyamaError, RefusedError, OSError, TiffFileError):
+    with suppress(RecordingError), errors_as(named(path)):
         document = _Document.of(path)
         files = {*_FileSet.of(document).files, document.path}
         return sorted(file for file in files if file.exists())
@@ -221,7 +221,7 @@ class _FileSet:
 
     def _path(self, block: Block) -> Path:
         here = self._document.path
-        is_companion = here.name.lower().endswith(_COMPANION_ENDING)
+        is_companion = here.name.lower().endswith(COMPANION_ENDING)
         if block.file_name is None or (block.uuid and block.uuid == self._document.xml.uuid and not is_companion):
             if is_companion:
                 raise RefusedError("its OME-XML does not tell in which file the images are")
@@ -238,7 +238,7 @@ def _beside(name: str, folder: Path) -> Path:
 
 
 def _xml_text(path: Path) -> str | bytes:
-    if path.name.lower().endswith(_COMPANION_ENDING):
+    if path.name.lower().endswith(COMPANION_ENDING):
         with path.open("rb") as file:
             return file.read(_MOST_XML_BYTES)
     try:

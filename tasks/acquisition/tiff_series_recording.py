@@ -28,7 +28,7 @@ from tasks.acquisition.tiff_pages import ImageShape, TiffImages
 from tasks.acquisition.tiff_series import NoFileError, Place, Series, find_series, series_files
 from tasks.acquisition.times import complete_times, evenly_spaced
 from tasks.configuration import Model, describe
-from tasks.errors import InvalidParametersError, RecordingNotFoundError
+from tasks.errors import InvalidParametersError, RecordingError, RecordingNotFoundError
 from tasks.yaml_files import ValueLoader, read_yaml
 
 _IMAGEJ_COUNT = re.compile(r"^(images|channels|slices|frames)=(\d+)$", re.MULTILINE)
@@ -147,7 +147,7 @@ class TiffSeriesRecording(PlanewiseRecording):
 def tiff_series_files(path: Path) -> Sequence[Path]:
     """Files that a series consists of; none where it cannot be understood."""
     own = [] if is_pattern(path) else [path]
-    with suppress(RefusedError, OSError, InvalidParametersError):
+    with suppress(RecordingError), errors_as(named(path)):
         return [*own, *series_files(_Told.of(path).pattern)]
     return own
 
