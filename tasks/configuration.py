@@ -4,6 +4,8 @@ Their JSON is the documented workflow request. Unknown fields are refused, and n
 `"2"` is not a number here.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -13,15 +15,28 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     JsonValue,
+    SerializationInfo,
     ValidationError,
     model_validator,
 )
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from tasks.errors import InvalidParametersError
 from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES
 from tasks.fov_range import parse_fovs
+from tasks.methods import (
+    SEGMENTATION_METHODS,
+    TRACKING_METHODS,
+    IouParameters,
+    LogStdParameters,
+    Method,
+    MethodParameters,
+)
 from tasks.registry import Registry, check_plugins
 
 Keep = Literal["all", "labels", "none"]
@@ -91,6 +106,55 @@ FluorescenceFeatures = Annotated[list[str], _known_features(FLUORESCENCE_FEATURE
 
 FovList = Annotated[list[Index], BeforeValidator(_fov_list), Field(min_length=1)]
 """FOV numbers: a list, a single number, or text like `"0-4, 7"`."""
+
+
+@dataclass(frozen=True)
+class _OneOf:
+    """Parameters of one of the methods of a registry, as it is when they are checked or described.
+
+    The field `method` tells which; the name of a method by itself asks for its defaults.
+    """
+
+    methods: Mapping[str, Method[MethodParameters]]
+
+    def __get_pydantic_core_schema__(self, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self._validate,
+            serialization=core_schema.plain_serializer_function_ser_schema(_dump_method, info_arg=True),
+        )
+
+    def __get_pydantic_json_schema__(self, _schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        models = []
+        for method in self.methods.values():
+            # The validator gives the field `method` a default; a request has to name it.
+            model = method.parameters.model_json_schema()
+            models.append({**model, "description": method.description, "required": ["method"]})
+        return {"anyOf": [{"type": "string", "enum": list(self.methods)}, *models]}
+
+    def _validate(self, value: object) -> MethodParameters:
+        if isinstance(value, MethodParameters):
+            return value
+        given = {"method": value} if isinstance(value, str) else value
+        name = given.get("method") if isinstance(given, Mapping) else None
+        if not isinstance(given, Mapping) or not isinstance(name, str) or name not in self.methods:
+            raise ValueError(
+                f"name a method: {', '.join(self.methods)}; e.g. {{'method': {next(iter(self.methods))!r}}}"
+            )
+        try:
+            return self.methods[name].parameters.model_validate(dict(given))
+        except ValidationError as error:
+            raise ValueError(describe(error)) from error
+
+
+def _dump_method(parameters: MethodParameters, info: SerializationInfo) -> dict[str, Any]:
+    return parameters.model_dump(mode=info.mode, exclude_unset=info.exclude_unset)
+
+
+SegmentationChoice = Annotated[MethodParameters, _OneOf(SEGMENTATION_METHODS)]
+"""How cells are found: a method and its parameters."""
+
+TrackingChoice = Annotated[MethodParameters, _OneOf(TRACKING_METHODS)]
+"""How cells are followed: a method and its parameters."""
 
 
 class Model(BaseModel):
@@ -173,6 +237,10 @@ class ScienceParameters(Model):
         "float32",
         description="Rounding of the local variance: PyAMA's float32, or exact for bright flat images",
     )
+    segmentation: SegmentationChoice = Field(
+        LogStdParameters(), description="How cells are found: a method and its parameters"
+    )
+    tracking: TrackingChoice = Field(IouParameters(), description="How cells are followed: a method and its parameters")
     z_plane: Index | Literal["middle", "max"] = Field(
         "middle", description="Plane of a Z stack: an index, the middle one, or the maximum projection"
     )
@@ -187,6 +255,25 @@ class ScienceParameters(Model):
         if self.min_area is not None and self.max_area is not None and self.min_area > self.max_area:
             raise ValueError(f"min_area {self.min_area} is above max_area {self.max_area}")
         return self
+
+    def check_scale(self, pixel_size_um: float | None) -> None:
+        """Make sure that the methods know as much of the scale as they need.
+
+        Parameters
+        ----------
+        pixel_size_um
+            Size of a pixel that the recording tells.
+
+        Raises
+        ------
+        InvalidParametersError
+            Naming the field.
+        """
+        for field, parameters in (("segmentation", self.segmentation), ("tracking", self.tracking)):
+            try:
+                parameters.check(pixel_size_um)
+            except InvalidParametersError as error:
+                raise InvalidParametersError(f"parameters.{field}.{error}") from error
 
 
 class Parameters(ScienceParameters):

@@ -7,7 +7,7 @@ tables that come back.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,8 @@ from tasks.acquisition import Recording, RecordingMetadata
 from tasks.configuration import Configuration, ImageFormat
 from tasks.filters import kept_rows
 from tasks.frames import FrameResult, FrameWork, naming
+from tasks.linking import Cells, make_linker
+from tasks.methods import TRACKING_METHODS
 from tasks.output import FovDirectory
 from tasks.output.layout import zarr_name
 from tasks.output.manifest import FileRecord
@@ -27,8 +29,7 @@ from tasks.output.stack import StackWriter
 from tasks.output.zarr_stack import Scale
 from tasks.regions import LabelledFrame
 from tasks.scratch import scratch
-from tasks.traces import TraceRows
-from tasks.tracking import Tracker
+from tasks.traces import TraceRows, trace_columns
 
 FrameListener = Callable[[int], None]
 """Called with the number of frames that are done; whatever it raises ends the pass."""
@@ -97,18 +98,28 @@ def process_fov(
     metadata, parameters = recording.metadata, configuration.parameters
     stacks = Stacks(directory, metadata, configuration)
     work = stacks.frame_work(fov)
-    tracker = Tracker(parameters.min_iou)
+    linker = make_linker(parameters)
     rows = TraceRows(configuration.channels)
     without_background: dict[int, list[int]] = {}
+    # Frames whose cells are not numbered yet; most methods number those of each frame at once.
+    waiting: deque[tuple[int, FrameResult]] = deque()
+
+    def settle(numbers: Iterable[Cells]) -> None:
+        for cells in numbers:
+            t, frame = waiting.popleft()
+            stacks.finish(t, frame.written, frame.labelled, cells)
+            rows.add_frame(cells, frame.labelled.regions, frame.intensities)
+
     for t, frame in enumerate(_in_order(work, recording, helpers)):
+        waiting.append((t, frame))
         with naming(f"FOV {fov}, frame {t}"):
-            cells = tracker.link(frame.labelled.regions.boxes)
-        stacks.finish(t, frame.written, frame.labelled, cells)
-        rows.add_frame(cells, frame.labelled.regions, frame.intensities)
+            settle(linker.link(frame.labelled, frame.shift))
         for channel in frame.without_background:
             without_background.setdefault(channel, []).append(t)
         if on_frame is not None:
             on_frame(t + 1)
+    with naming(f"FOV {fov}"):
+        settle(linker.finish())
     kept = kept_rows(
         rows.cells,
         rows.boxes,
@@ -118,10 +129,12 @@ def process_fov(
         min_frames=parameters.min_frames,
         border_margin=parameters.border_margin,
     )
-    lines = partial(rows.to_lines, fov, metadata.times_min[fov], kept)
-    directory.write_text(directory.layout.traces, chain([",".join(rows.columns) + "\n"], lines()))
+    parents = linker.parents if TRACKING_METHODS[parameters.tracking.method].with_parents else None
+    columns = trace_columns(configuration.channels, with_parents=parents is not None)
+    lines = partial(rows.to_lines, fov, metadata.times_min[fov], kept, parents)
+    directory.write_text(directory.layout.traces, chain([",".join(columns) + "\n"], lines()))
     if parameters.parquet:
-        directory.write_parquet(directory.layout.traces_parquet, rows.columns, lines())
+        directory.write_parquet(directory.layout.traces_parquet, columns, lines())
     return FovSummary(
         n_cells=len(np.unique(rows.cells[kept])),
         warnings=(

@@ -19,11 +19,13 @@ from tasks.background import Surface, background_pixels, tile_grid
 from tasks.configuration import Channels, Configuration, ScienceParameters
 from tasks.errors import ProcessingError
 from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES, Intensities
+from tasks.finding import find_cells
+from tasks.methods import RegisteredParameters
 from tasks.output.manifest import FileRecord
 from tasks.output.stack import FrameSink
-from tasks.regions import LabelledFrame, find_regions, measure
+from tasks.regions import LabelledFrame, measure
+from tasks.registration import Registrar
 from tasks.scratch import scratch
-from tasks.segmentation import segment
 
 # Other frames and FOVs keep the other processors busy.
 cv2.setNumThreads(1)
@@ -48,6 +50,8 @@ class FrameResult:
     intensities: dict[int, Intensities]
     without_background: tuple[int, ...]
     """Fluorescence channels in which no pixel was away from cells."""
+    shift: tuple[int, int]
+    """How far the stage has moved the picture since the frame before: y and x, in pixels."""
     written: dict[str, FileRecord]
     """What was written of this frame, by the stack's name."""
 
@@ -77,14 +81,21 @@ class FrameWork:
         """
         metadata = recording.metadata
         shape, dtype = (metadata.n_channels, metadata.height, metadata.width), metadata.dtype
+        channels, parameters = self.configuration.channels, self.configuration.parameters
+        registrar = _registrar(parameters)
         for t in frames:
+            if registrar and t and not registrar.has_before:
+                # The first of a chunk: whoever computes the frame before has its own copy.
+                before = recording.read_frame(self.fov, t - 1, out=scratch("images", shape, dtype))
+                registrar.next(before[channels.phase.channel])
             images = recording.read_frame(self.fov, t, out=scratch("images", shape, dtype))
             with naming(f"FOV {self.fov}, frame {t}"):
-                frame = measure_frame(images, self.configuration.channels, self.configuration.parameters)
+                frame = measure_frame(images, channels, parameters, metadata.pixel_size_um)
             yield FrameResult(
                 labelled=frame.labelled,
                 intensities=frame.intensities,
                 without_background=tuple(c for c, surface in frame.backgrounds.items() if surface.without_background),
+                shift=registrar.next(images[channels.phase.channel]) if registrar else (0, 0),
                 written=self._write(t, images, frame),
             )
 
@@ -112,19 +123,29 @@ class FrameWork:
         return written
 
 
-def measure_frame(images: NDArray[Any], channels: Channels, parameters: ScienceParameters) -> MeasuredFrame:
+def _registrar(parameters: ScienceParameters) -> Registrar | None:
+    tracking = parameters.tracking
+    if isinstance(tracking, RegisteredParameters) and tracking.max_shift > 0:
+        return Registrar(tracking.max_shift)
+    return None
+
+
+def measure_frame(
+    images: NDArray[Any], channels: Channels, parameters: ScienceParameters, pixel_size_um: float | None = None
+) -> MeasuredFrame:
     """Find and measure the cells of one frame.
 
     Parameters
     ----------
     images
         (C, H, W) all channels, in counts.
+    pixel_size_um
+        What the recording tells.
     """
     phase = channels.phase
     with naming(f"channel {phase.channel}"):
-        mask = segment(images[phase.channel], parameters.logstd_arithmetic)
         with_perimeter = any("perimeter" in PHASE_FEATURES[name].needs for name in phase.features)
-        labelled = find_regions(mask, parameters.min_area, parameters.max_area, with_perimeter=with_perimeter)
+        mask, labelled = find_cells(images[phase.channel], parameters, pixel_size_um, with_perimeter=with_perimeter)
     inner = labelled.eroded(parameters.erosion_size)
     pixels = background_pixels(mask)
     grid = tile_grid(*mask.shape)

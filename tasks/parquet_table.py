@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from tasks.errors import TraceFileError
 from tasks.trace_files import FALSE_TEXTS, TRUE_TEXTS
+from tasks.traces import PARENT_COLUMN
 
-_TYPES = {"fov": pa.int32(), "cell": pa.int32(), "frame": pa.int32(), "good": pa.bool_()}
+_TYPES = {"fov": pa.int32(), "cell": pa.int32(), "frame": pa.int32(), "good": pa.bool_(), PARENT_COLUMN: pa.int32()}
 
 
 class ParquetTable:

@@ -36,12 +36,13 @@ def make_plan(request: WorkflowRequest) -> Plan:
     RecordingError
         Where the recording cannot be read.
     InvalidParametersError
-        Where it lacks a channel, a FOV or a plane that is asked for.
+        Where it lacks a channel, a FOV or a plane that is asked for, or a scale that a method needs.
     """
     path = Path(request.microscopy_path)
     with open_recording(path, request.parameters.z_plane) as recording:
         metadata = recording.metadata
     check_channels(request.channels, list(metadata.channel_names))
+    request.parameters.check_scale(metadata.pixel_size_um)
     return Plan(
         request=request,
         metadata=metadata,

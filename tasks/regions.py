@@ -84,6 +84,45 @@ def find_regions(
     """
     runs, first_of_row = mask.runs()
     region_of_run, n = connected_runs(runs, first_of_row)
+    return _measured(mask.shape, runs, region_of_run, n, min_area, max_area, with_perimeter)
+
+
+def labelled_regions(
+    labels: NDArray[np.integer[Any]],
+    min_area: int | None = None,
+    max_area: int | None = None,
+    *,
+    with_perimeter: bool = False,
+) -> LabelledFrame:
+    """Measure the geometry of regions that are labelled already, touching or not.
+
+    Parameters
+    ----------
+    labels
+        (H, W) whole numbers, 0 for background; any others, in any order. Pixels of one label are one region, connected
+        or not.
+
+    Other parameters and errors are as of `find_regions`; regions are in raster order of their first pixels.
+    """
+    runs, label_of_run = runs_of_labels(labels)
+    # Numbers in the order in which labels first occur, which is raster order.
+    _, first, label = np.unique(label_of_run, return_index=True, return_inverse=True)
+    number = np.empty(len(first), np.int32)
+    number[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
+    shape = (labels.shape[0], labels.shape[1])
+    return _measured(shape, runs, number[label], len(first), min_area, max_area, with_perimeter)
+
+
+def _measured(
+    shape: tuple[int, int],
+    runs: Runs,
+    region_of_run: Indices,
+    n: int,
+    min_area: int | None,
+    max_area: int | None,
+    with_perimeter: bool,
+) -> LabelledFrame:
+    """Leave out regions that are too small or too large, and measure the others."""
     area = _areas(runs, region_of_run, n)
     counts = np.ones(n, np.bool_)
     if min_area is not None:
@@ -96,8 +135,7 @@ def find_regions(
         raise ProcessingError(
             f"{n} regions in one frame, but label images can hold {MOST_LABELS}; set min_area to leave out specks"
         )
-    height, width = mask.shape
-    frame = LabelledFrame(height, width, _geometry(runs, region_of_run, n), runs, region_of_run)
+    frame = LabelledFrame(*shape, _geometry(runs, region_of_run, n), runs, region_of_run)
     if with_perimeter:
         _perimeters(frame.paint_labels(), runs, region_of_run, frame.regions.perimeter)
     return frame

@@ -4,7 +4,7 @@ Labelling, hole filling, painting and summing all work on runs, of which a frame
 its millions of pixels. Two runs are connected where they lie in adjacent rows and share a column (4-connectivity).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,8 +48,8 @@ def enclosed_runs(runs: Runs, first_of_row: Indices, width: int) -> Runs:
 
 
 @kernel
-def runs_of_labels(labels: NDArray[np.uint16]) -> tuple[Runs, Indices]:
-    """Runs of equal non-zero labels in an image (H, W), and the label of each run minus one."""
+def runs_of_labels(labels: NDArray[Any]) -> tuple[Runs, Indices]:
+    """Runs of equal non-zero labels in an image (H, W) of whole numbers, and the label of each run minus one."""
     height, width = labels.shape
     n = 0
     for y in range(height):

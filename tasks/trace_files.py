@@ -19,7 +19,7 @@ import pyarrow.csv as arrow_csv
 from numpy.typing import NDArray
 
 from tasks.errors import TraceFileError
-from tasks.traces import IDENTITY_COLUMNS, POSITION_COLUMNS, header_columns
+from tasks.traces import IDENTITY_COLUMNS, PARENT_COLUMN, POSITION_COLUMNS, header_columns
 
 TimeUnit = Literal["min", "h", "s"]
 
@@ -243,7 +243,7 @@ def _time_unit(path: Path, text: str) -> TimeUnit:
 
 def _choose_column(path: Path, columns: tuple[str, ...], asked: str | None) -> str:
     """Name the column that values are taken from."""
-    allowed = [name for name in columns if name not in IDENTITY_COLUMNS]
+    allowed = [name for name in columns if name not in (*IDENTITY_COLUMNS, PARENT_COLUMN)]
     if asked is not None:
         if asked not in allowed:
             raise TraceFileError(f"{path.name} has no column of values {asked!r}; it has {', '.join(allowed)}")

@@ -1,7 +1,7 @@
 """The traces table of one FOV: a row for each cell and frame."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,18 +13,22 @@ from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES, Column, Intens
 IDENTITY_COLUMNS = ("fov", "cell", "frame", "time", "good")
 POSITION_COLUMNS = ("position_x", "position_y", "bbox_x0", "bbox_y0", "bbox_x1", "bbox_y1")
 
+PARENT_COLUMN = "parent"
+"""Mother of a cell, 0 of one that has none; only of methods that follow divisions."""
+
 _ROWS_IN_A_BLOCK = 2000
 
 
-def trace_columns(channels: Channels) -> list[str]:
+def trace_columns(channels: Channels, *, with_parents: bool = False) -> list[str]:
     """Names of the table's columns: features in registry order, phase first, then fluorescence by channel."""
+    parent = [PARENT_COLUMN] if with_parents else []
     phase = [column_name(name, channels.phase.channel) for name in channels.phase.features]
     fluorescence = [
         column_name(name, channel.channel)
         for channel in sorted(channels.fluorescence, key=lambda channel: channel.channel)
         for name in channel.features
     ]
-    return [*IDENTITY_COLUMNS, *POSITION_COLUMNS, *phase, *fluorescence]
+    return [*IDENTITY_COLUMNS, *parent, *POSITION_COLUMNS, *phase, *fluorescence]
 
 
 def header_columns(line: str) -> tuple[str, ...]:
@@ -72,12 +76,13 @@ class TraceRows:
         """(n, 4) box of each row."""
         return np.concatenate([np.empty((0, 4), np.int32), *self._boxes])
 
-    @property
-    def columns(self) -> list[str]:
-        """Names of the table's columns."""
-        return trace_columns(self.channels)
-
-    def to_lines(self, fov: int, times_min: NDArray[np.float64], kept: NDArray[np.bool_]) -> Iterator[str]:
+    def to_lines(
+        self,
+        fov: int,
+        times_min: NDArray[np.float64],
+        kept: NDArray[np.bool_],
+        parents: Mapping[int, int] | None = None,
+    ) -> Iterator[str]:
         """Rows of the table as CSV, in pieces, sorted by cell and frame; an undefined value is an empty field.
 
         Parameters
@@ -88,13 +93,28 @@ class TraceRows:
             (n_frames,) time stamps in minutes.
         kept
             (n,) which rows belong in the table.
+        parents
+            Mothers of those cells that have one, which need not be in the table; without it, there is no column.
         """
         cells, frames = self.cells, np.repeat(np.arange(len(self._cells)), [len(cells) for cells in self._cells])
-        values = np.concatenate([np.empty((0, len(self.columns) - len(IDENTITY_COLUMNS))), *self._values])
+        n_values = len(trace_columns(self.channels)) - len(IDENTITY_COLUMNS)
+        values = np.concatenate([np.empty((0, n_values)), *self._values])
+        mothers = _mothers(cells, parents)
         rows = np.flatnonzero(kept)
         rows = rows[np.lexsort((frames[rows], cells[rows]))]
-        row = f"{fov},%d,%d,%.6f,True" + ",%.6f" * values.shape[1] + "\n"
+        row = f"{fov},%d,%d,%.6f,True" + ",%d" * mothers.shape[1] + ",%.6f" * n_values + "\n"
         # Numbers of Python take several times the memory of an array's.
         for block in np.split(rows, range(_ROWS_IN_A_BLOCK, len(rows), _ROWS_IN_A_BLOCK)):
-            table = np.column_stack([cells[block], frames[block], times_min[frames[block]], values[block]])
+            times = times_min[frames[block]]
+            table = np.column_stack([cells[block], frames[block], times, mothers[block], values[block]])
             yield "".join([row % tuple(line) for line in table.tolist()]).replace(",nan", ",")
+
+
+def _mothers(cells: NDArray[np.int32], parents: Mapping[int, int] | None) -> NDArray[np.int32]:
+    """Column (n, 1) of the mothers of some cells; (n, 0) where nobody asks."""
+    if parents is None:
+        return np.empty((len(cells), 0), np.int32)
+    mother_of = np.zeros(int(cells.max(initial=0)) + 1, np.int32)
+    known = [cell for cell in parents if cell < len(mother_of)]
+    mother_of[known] = [parents[cell] for cell in known]
+    return mother_of[cells][:, np.newaxis]

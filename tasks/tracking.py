@@ -69,10 +69,24 @@ def match(before: Boxes, after: Boxes, min_iou: float) -> NDArray[np.intp]:
     themselves, and each group is solved by itself.
     """
     first, second, iou = _overlapping_pairs(before, after, min_iou)
+    chosen = best_pairs(first, second, iou)
+    return np.stack([first[chosen], second[chosen]], axis=1)
+
+
+def best_pairs(first: NDArray[np.intp], second: NDArray[np.intp], score: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of some pairs belong to the one-to-one assignment with the largest sum of scores.
+
+    Parameters
+    ----------
+    first, second
+        (n,) members of each pair.
+    score
+        (n,) above 0, at most 1.
+    """
     chosen = np.ones(len(first), np.bool_)
     for members in _contested(first, second):
-        chosen[members] = _cheapest(first[members], second[members], iou[members])
-    return np.stack([first[chosen], second[chosen]], axis=1)
+        chosen[members] = _cheapest(first[members], second[members], score[members])
+    return chosen
 
 
 def _contested(first: NDArray[np.intp], second: NDArray[np.intp]) -> list[NDArray[np.intp]]:

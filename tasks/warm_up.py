@@ -15,8 +15,8 @@ from tasks.fitting.fit import fit_traces
 from tasks.fitting.models import curve
 from tasks.fitting.request import FitSpecification
 from tasks.frames import measure_frame
+from tasks.linking import make_linker
 from tasks.table_rows import join_rows, split_rows, truths, whole_numbers
-from tasks.tracking import Tracker
 
 _COMMON_DTYPE = np.uint16
 
@@ -31,11 +31,15 @@ def compile_kernels() -> float:
         phase=PhaseChannel(channel=0, features=list(PHASE_FEATURES)),
         fluorescence=[FluorescenceChannel(channel=1, features=list(FLUORESCENCE_FEATURES))],
     )
-    tracker = Tracker(min_iou=0.1)
-    for _ in range(2):
-        frame = measure_frame(images, channels, ScienceParameters(erosion_size=1))
-        frame.backgrounds[1].image()
-        frame.labelled.paint(tracker.link(frame.labelled.regions.boxes))
+    by_default = ScienceParameters(erosion_size=1)
+    by_others = ScienceParameters.model_validate({"segmentation": "texture", "tracking": "overlap"})
+    for parameters in (by_default, by_others):
+        linker = make_linker(parameters)
+        for _ in range(2):
+            frame = measure_frame(images, channels, parameters, pixel_size_um=1.0)
+            frame.backgrounds[1].image()
+            for cells in linker.link(frame.labelled, (0, 0)):
+                frame.labelled.paint(cells)
     _merge_a_row()
     _fit_a_trace()
     return monotonic() - start

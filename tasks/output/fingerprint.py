@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.acquisition import is_pattern, recording_files, recording_name
-from tasks.configuration import Configuration
+from tasks.configuration import Configuration, ScienceParameters
 from tasks.errors import RecordingError, RecordingNotFoundError
 
 SCIENCE_VERSION = 1
@@ -17,6 +17,7 @@ SCIENCE_VERSION = 1
 OUTPUT_FORMAT = 1
 """Raised whenever the same numbers are written in another form."""
 
+_LATER_CHOICES = ("segmentation", "tracking", "image_format", "parquet")
 _MIB = 1 << 20
 _BLOCK = 64 << 10
 _N_BLOCKS = 64
@@ -91,12 +92,18 @@ def canonical_parameters(configuration: Configuration) -> dict[str, Any]:
     """Channels and science parameters in one JSON object, the same for requests that give the same result.
 
     The fluorescence channels are in order of their numbers, as they are in the table of traces. Where plugins have a
-    part in it, their versions are there too.
+    part in it, their versions are there too. Choices that came later are not named where they are left as they were,
+    so that results from before are still known as the same.
     """
     channels = configuration.channels.model_dump(mode="json")
     channels["fluorescence"].sort(key=lambda fluorescence: fluorescence["channel"])
+    parameters = configuration.parameters.model_dump(mode="json")
+    usual = ScienceParameters().model_dump(mode="json")
+    for field in _LATER_CHOICES:
+        if parameters[field] == usual[field]:
+            del parameters[field]
     plugins = {"plugins": configuration.plugins} if configuration.plugins else {}
-    return {"channels": channels, **configuration.parameters.model_dump(mode="json"), **plugins}
+    return {"channels": channels, **parameters, **plugins}
 
 
 def _sampled(path: Path, n_files: int) -> bytes:

@@ -1,0 +1,76 @@
+"""What follows the cells of a film: regions of one frame after the other go in, cell numbers come out.
+
+A linker may keep frames back until it has seen more of the film; what it gives out is final.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.configuration import ScienceParameters
+from tasks.errors import ProcessingError
+from tasks.methods import TRACKING_METHODS, IouParameters
+from tasks.regions import LabelledFrame
+from tasks.tracking import MOST_CELLS, Tracker
+
+Cells = NDArray[np.int32]
+"""(n,) cell number of each region of a frame, from 1; no number is there twice in a frame."""
+
+Shift = tuple[int, int]
+"""How far the picture has moved since the frame before: y and x, in pixels."""
+
+
+class Linker(Protocol):
+    """Numbers the cells of a film from 1."""
+
+    parents: dict[int, int]
+    """Mother of each cell that came from a division, as far as is known."""
+
+    def link(self, frame: LabelledFrame, shift: Shift) -> Iterable[Cells]:
+        """Take the next frame, and give the numbers of all frames that are settled by it, in their order.
+
+        Raises
+        ------
+        ProcessingError
+            Where the film has more cells than uint16 numbers.
+        """
+        ...
+
+    def finish(self) -> Iterable[Cells]:
+        """Give the numbers of all frames that were kept back; the film is over."""
+        ...
+
+
+class IouLinker:
+    """PyAMA's tracking, see `tasks.tracking`."""
+
+    def __init__(self, min_iou: float) -> None:
+        self.parents: dict[int, int] = {}
+        self._tracker = Tracker(min_iou)
+
+    def link(self, frame: LabelledFrame, shift: Shift) -> list[Cells]:  # noqa: ARG002 - it holds still
+        """Link a frame to the one before."""
+        return [self._tracker.link(frame.regions.boxes)]
+
+    def finish(self) -> list[Cells]:
+        """Nothing is kept back."""
+        return []
+
+
+def check_number_of_cells(n: int) -> None:
+    """Make sure that cell numbers fit into the label images; raises `ProcessingError` where they do not."""
+    if n > MOST_CELLS:
+        raise ProcessingError(
+            f"more than {MOST_CELLS} cells; set min_area to leave out specks, or check the phase channel"
+        )
+
+
+def make_linker(parameters: ScienceParameters) -> Linker:
+    """What follows the cells by whichever method is asked for."""
+    chosen = parameters.tracking
+    if isinstance(chosen, IouParameters):
+        return IouLinker(parameters.min_iou)
+    linker: Linker = TRACKING_METHODS[chosen.method].load()(chosen)
+    return linker
