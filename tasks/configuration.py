@@ -333,16 +333,21 @@ class Configuration(Model):
     @classmethod
     def of(cls, channels: Channels, parameters: ScienceParameters) -> Self:
         """Put together what is asked for, and note the plugins that it takes."""
-        return cls(channels=channels, parameters=parameters, plugins=_plugins_of(channels))
+        return cls(channels=channels, parameters=parameters, plugins=_plugins_of(channels, parameters))
 
     def check_plugins(self) -> None:
         """Make sure that this process has the plugins that the result is to be made with; raises `PluginError`."""
-        check_plugins(self.plugins, _plugins_of(self.channels))
+        check_plugins(self.plugins, _plugins_of(self.channels, self.parameters))
 
 
-def _plugins_of(channels: Channels) -> dict[str, str]:
+def _plugins_of(channels: Channels, parameters: ScienceParameters) -> dict[str, str]:
     fluorescence = [name for channel in channels.fluorescence for name in channel.features]
-    return PHASE_FEATURES.plugins_of(channels.phase.features) | FLUORESCENCE_FEATURES.plugins_of(fluorescence)
+    return {
+        **PHASE_FEATURES.plugins_of(channels.phase.features),
+        **FLUORESCENCE_FEATURES.plugins_of(fluorescence),
+        **SEGMENTATION_METHODS.plugins_of([parameters.segmentation.method]),
+        **TRACKING_METHODS.plugins_of([parameters.tracking.method]),
+    }
 
 
 class WorkflowRequest(RequestModel):

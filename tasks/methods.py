@@ -12,6 +12,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.errors import InvalidParametersError
+from tasks.registry import Registry
 
 Length = Annotated[float, Field(ge=0, le=100)]
 """A length in µm."""
@@ -198,9 +199,9 @@ class Method(Generic[Parameters]):
         return self.function if callable(self.function) else pkgutil.resolve_name(self.function)
 
 
-SEGMENTATION_METHODS: dict[str, Method[MethodParameters]] = {
-    method.name: method
-    for method in (
+SEGMENTATION_METHODS: Registry[Method[MethodParameters]] = Registry(
+    "segmentation method",
+    (
         Method(
             "logstd",
             "PyAMA's: pixels whose surroundings vary more than the background does, cleaned by squares",
@@ -226,12 +227,12 @@ SEGMENTATION_METHODS: dict[str, Method[MethodParameters]] = {
             "tasks.cellpose_adapter:segment_by_cellpose",
             extra="cellpose",
         ),
-    )
-}
+    ),
+)
 
-TRACKING_METHODS: dict[str, Method[MethodParameters]] = {
-    method.name: method
-    for method in (
+TRACKING_METHODS: Registry[Method[MethodParameters]] = Registry(
+    "tracking method",
+    (
         Method(
             "iou",
             "PyAMA's: overlap of boxes in consecutive frames",
@@ -253,5 +254,5 @@ TRACKING_METHODS: dict[str, Method[MethodParameters]] = {
             extra="btrack",
             with_parents=True,
         ),
-    )
-}
+    ),
+)

@@ -3,7 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tasks.errors import PluginError
 from tasks.features import Column, Feature, Intensities, Regions
 from tasks.fitting.catalog import ROLE_LIMITS, FittingModel, Shapes
+from tasks.methods import MethodParameters
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
 _OPTIONAL = {Regions: frozenset({"perimeter"}), Intensities: frozenset({"squared_deviation", "maximum"})}
@@ -110,6 +111,33 @@ def check_model(model: FittingModel, shapes: Shapes) -> None:
             raise PluginError(f"{what}: the default of {parameter.name}, {parameter.default:g}, is outside its bounds")
     _check_parameters(what, shapes, 5)
     _check_derivatives(what, model, shapes)
+
+
+def check_method(
+    description: str, parameters: type[MethodParameters], function: Callable[..., Any], n_arguments: int
+) -> str:
+    """Check the parameters and the signature of a method of segmentation or tracking, and give its name.
+
+    Raises
+    ------
+    PluginError
+        Naming the method, and what is wrong with it.
+    """
+    if not isinstance(parameters, type) or not issubclass(parameters, MethodParameters):
+        raise PluginError(f"the parameters of a method are a class of MethodParameters, not {parameters!r}")
+    name = parameters.model_fields["method"].default
+    what = f"the method {name!r}"
+    _check_name(what, name)
+    if get_args(parameters.model_fields["method"].annotation) != (name,):
+        raise PluginError(f'{what}: its field must be written as method: Literal["{name}"] = "{name}"')
+    if required := [field for field, about in parameters.model_fields.items() if about.is_required()]:
+        raise PluginError(f"{what}: its parameters {', '.join(required)} have no default")
+    for field, about in parameters.model_fields.items():
+        if field != "method":
+            _check_texts(f"{what}, parameter {field!r}", description=about.description)
+    _check_texts(what, description=description)
+    _check_parameters(what, function, n_arguments)
+    return str(name)
 
 
 def _check_derivatives(what: str, model: FittingModel, shapes: Shapes) -> None:

@@ -1,4 +1,4 @@
-"""Plugins: features and fitting models that are not part of this project.
+"""Plugins: features, fitting models, and methods of segmentation and tracking that are not part of this project.
 
 A plugin is a Python module with a function `register`, which is told what it adds:
 
@@ -34,7 +34,14 @@ from typing import Any
 from tasks.errors import PluginError
 from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES, Column, Feature, Intensities, Regions
 from tasks.fitting.catalog import FITTING_MODELS, FittingModel, Shapes
-from tasks.plugin_checks import check_feature, check_fluorescence_feature, check_model, check_phase_feature
+from tasks.methods import SEGMENTATION_METHODS, TRACKING_METHODS, Method, MethodParameters
+from tasks.plugin_checks import (
+    check_feature,
+    check_fluorescence_feature,
+    check_method,
+    check_model,
+    check_phase_feature,
+)
 from tasks.registry import Plugin, Registry
 
 ENTRY_POINTS = "pyama.plugins"
@@ -143,6 +150,65 @@ class Additions:
         complete = model.computed_by(shapes)
         self._take(FITTING_MODELS, complete)
         check_model(complete, shapes)
+
+    def segmentation_method(
+        self, description: str, parameters: type[MethodParameters], segment: Callable[..., Any]
+    ) -> None:
+        """Add a way to find cells.
+
+        Parameters
+        ----------
+        parameters
+            Model of its parameters, whose field `method` is its name; each other field has a default.
+        segment
+            `segment(image, parameters, pixel_size_um)`, from a phase image (H, W) to labels (H, W) of any integer
+            dtype, 0 for background. It is to depend on this one image alone.
+
+        Raises
+        ------
+        PluginError
+            Where the name is taken or cannot be one, or something else does not keep to the rules.
+        """
+        self._take_method(SEGMENTATION_METHODS, description, parameters, segment, n_arguments=3)
+
+    def tracking_method(
+        self,
+        description: str,
+        parameters: type[MethodParameters],
+        make: Callable[..., Any],
+        *,
+        with_parents: bool = False,
+    ) -> None:
+        """Add a way to follow cells.
+
+        Parameters
+        ----------
+        parameters
+            Model of its parameters, whose field `method` is its name; each other field has a default.
+        make
+            `make(parameters)`, to a `tasks.linking.Linker`; called once for each FOV.
+        with_parents
+            Whether it tells whose daughter a cell is; the table then has the column `parent`.
+
+        Raises
+        ------
+        PluginError
+            Where the name is taken or cannot be one, or something else does not keep to the rules.
+        """
+        self._take_method(TRACKING_METHODS, description, parameters, make, n_arguments=1, with_parents=with_parents)
+
+    def _take_method(
+        self,
+        registry: Registry[Method[MethodParameters]],
+        description: str,
+        parameters: type[MethodParameters],
+        function: Callable[..., Any],
+        *,
+        n_arguments: int,
+        with_parents: bool = False,
+    ) -> None:
+        name = check_method(description, parameters, function, n_arguments)
+        self._take(registry, Method(name, description, parameters, function, with_parents=with_parents))
 
     def _take(self, registry: Registry[Any], entry: Any) -> None:  # noqa: ANN401 - of that registry
         again = any(registry is other and entry.name == known.name for other, known in self._entries)

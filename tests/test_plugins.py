@@ -20,6 +20,7 @@ from tasks.fitting.request import FitSpecification
 from tasks.simulation import SimulationSettings, simulate
 from tests.engines import ROOT
 from tests.program import run_pyama
+from tests.recordings import write_recording
 
 EXAMPLES = ROOT / "docs" / "plugins"
 LIST = """
@@ -80,8 +81,10 @@ def test_the_examples_are_plugins() -> None:
     found = listed(EXAMPLES)
     assert found["failed"] == {}
     assert {name: additions for name, (_, additions) in found["loaded"].items()} == {
+        "bright_blobs": ["segmentation method bright_blobs"],
         "exponential_decay": ["fitting model exponential_decay"],
         "intensity_variance": ["fluorescence feature intensity_variance"],
+        "nearest": ["tracking method nearest"],
         "roundness": ["phase feature roundness"],
     }
 
@@ -122,6 +125,25 @@ def test_wrong_models_are_told_of(tmp_path: Path) -> None:
         "twice": (good.replace('"offset", 0.0', '"rate", 0.0'), "two parameters of the same name"),
         "known": (good.replace('"exponential_decay"', '"maturation"'), "there is a fitting model 'maturation' already"),
         "crashing": (good.replace("for i in", "times.fly()\n    for i in"), "AttributeError"),
+    }
+    for name, (text, _) in wrong.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    found = listed(tmp_path)
+    assert found["loaded"] == {}
+    for name, (_, reason) in wrong.items():
+        assert reason in found["failed"][name], name
+
+
+def test_wrong_methods_are_told_of(tmp_path: Path) -> None:
+    good = (EXAMPLES / "bright_blobs.py").read_text()
+    wrong = {
+        "name": (good.replace('["bright_blobs"] = "bright_blobs"', '["Blobs"] = "Blobs"'), "a name is made of small"),
+        "literal": (good.replace('Literal["bright_blobs"] =', "str ="), "its field must be written as method: Literal"),
+        "default": (good.replace("        6.0, description", "        description"), "threshold have no default"),
+        "described": (good.replace(', description="Least', ', title="Least'), "has no description"),
+        "arguments": (good.replace("(image, parameters, pixel_size_um)", "(image)"), "must take 3 arguments"),
+        "model": (good.replace("(MethodParameters)", ""), "are a class of MethodParameters"),
+        "known": (good.replace("bright_blobs", "logstd"), "there is a segmentation method 'logstd' already"),
     }
     for name, (text, _) in wrong.items():
         (tmp_path / f"{name}.py").write_text(text)
@@ -180,6 +202,31 @@ def test_a_run_measures_with_plugins_and_records_their_versions(tmp_path: Path, 
     assert "unknown feature 'roundness'" in without.stderr
 
 
+def test_cells_are_found_and_followed_by_plugins(tmp_path: Path, prefect_api: str) -> None:
+    """Bright discs that move by 3 pixels a frame: each is found at its place, under one number."""
+    rows, columns = np.mgrid[:96, :128]
+    images = np.random.default_rng(0).normal(100, 3, (1, 4, 2, 96, 128))
+    starts = np.array([[30, 25], [30, 95], [70, 60]])
+    for t in range(4):
+        for y, x in starts + np.array([2 * t, 3 * t]):
+            images[0, t, :, (rows - y) ** 2 + (columns - x) ** 2 <= 64] += 200
+    recording = write_recording(tmp_path / "film.nd2", images.astype(np.uint16))
+    command = (
+        "process", recording, "-o", tmp_path / "out", "--set", "border_margin=0", "--set", "min_frames=4",
+        "--set", "segmentation=bright_blobs", "--set", "tracking=nearest",
+    )  # fmt: skip
+    ended = run_pyama(*command, environment={"PREFECT_API_URL": prefect_api, "PYAMA_PLUGINS": str(EXAMPLES)})
+    assert ended.returncode == 0, ended.stderr
+    (table,) = (tmp_path / "out").glob("fov_000/*_traces.csv")
+    found = {(int(row["cell"]), int(row["frame"])): row for row in csv.DictReader(table.open())}
+    assert len(found) == 12
+    for (cell, frame), row in found.items():
+        y, x = starts[cell - 1] + np.array([2 * frame, 3 * frame])
+        assert (float(row["position_x"]), float(row["position_y"])) == (x, y)
+    manifest = json.loads((tmp_path / "out" / "fov_000" / "manifest.json").read_text())
+    assert sorted(manifest["parameters"]["plugins"]) == ["bright_blobs", "nearest"]
+
+
 def test_a_fit_with_the_model_of_a_plugin_finds_what_was_put_in(tmp_path: Path, prefect_api: str) -> None:
     times_h = np.arange(60) / 6.0
     lines = ["# Time units: h", "time,fov,cell,value"]
@@ -216,8 +263,10 @@ print(json.dumps([ask(app, "GET", BASE + route).json() for route in routes]))
     variables = {"PYTHONPATH": str(ROOT), "PYAMA_PLUGINS": str(plugins), "HOME": str(tmp_path)}
     ended = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True)
     listing, features, models = json.loads(ended.stdout)
-    assert [one["name"] for one in listing["plugins"]] == ["exponential_decay", "intensity_variance", "roundness"]
-    assert listing["plugins"][2]["origin"] == "roundness.py"
+    assert [one["name"] for one in listing["plugins"]] == [
+        "bright_blobs", "exponential_decay", "intensity_variance", "nearest", "roundness",
+    ]  # fmt: skip
+    assert listing["plugins"][-1]["origin"] == "roundness.py"
     (failed,) = listing["failed"]
     assert (failed["name"], failed["origin"]) == ("wrong", "wrong.py")
     assert "nowhere_to_be_found" in failed["reason"]
