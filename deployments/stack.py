@@ -1,8 +1,8 @@
 """The whole stack on one machine, under one supervisor: `pyama up`.
 
-Prefect server (SQLite), work pools and deployments, a worker for each pool, and the API. A program that dies is
-started again, later each time; runs whose process died with it go on. Ctrl-C stops everything, and the next `pyama up`
-goes on with the jobs that were running.
+Prefect server (SQLite), work pools and deployments, a worker for each pool, the caretaker, and the API. A program that
+dies is started again, later each time; runs whose process died with it go on. Ctrl-C stops everything, and the next
+`pyama up` goes on with the jobs that were running.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ _LONG_LIFE_S = 60.0
 _STOP_PATIENCE_S = 10.0
 _START_PATIENCE_S = 180.0
 _LOOK_INTERVAL_S = 0.2
-_COLOURS = {"prefect": "36", "deploy": "35", "worker": "32", "control": "33", "api": "34", "pyama": "1"}
+_COLOURS = {"prefect": "36", "deploy": "35", "worker": "32", "control": "33", "care": "36", "api": "34", "pyama": "1"}
 
 
 class StackRunningError(PyamaError):
@@ -159,6 +159,7 @@ class Stack:
             )
             for name, pool in (("worker", POOL), ("control", CONTROL_POOL))
         }  # fmt: skip
+        self._caretaker = self._program("care", *python, "deployments.caretaker")
         # A client that asks now and then keeps its connection.
         options = ("--host", host, "--port", str(settings.port), "--timeout-keep-alive", "75", "--no-access-log")
         self._api = self._program("api", *python, "uvicorn", "api.main:app", *options)
@@ -189,6 +190,8 @@ class Stack:
                 await self._recover(pool)
                 await worker.start()
                 keepers.append(asyncio.create_task(self._keep(worker, pool)))
+            await self._caretaker.start()
+            keepers.append(asyncio.create_task(self._keep(self._caretaker)))
             if await self._deploy.wait() != 0:
                 raise RunFailedError("the flows could not be deployed; the log above tells why")
             await self._until_answering(f"{self.api_url}/health/ready", None)
@@ -245,11 +248,12 @@ class Stack:
 
     async def _stop(self, keepers: Sequence[asyncio.Task[None]]) -> None:
         """Stop everything: first who asks for work, last who knows of it."""
-        for program in (self._api, *self._workers.values(), self._server, self._deploy):
+        for program in (self._api, self._caretaker, *self._workers.values(), self._server, self._deploy):
             program.stopping = True
         for keeper in keepers:
             keeper.cancel()
-        await asyncio.gather(self._api.stop(), *(worker.stop() for worker in self._workers.values()))
+        first = (self._api, self._caretaker, *self._workers.values())
+        await asyncio.gather(*(program.stop() for program in first))
         if self._server.process is not None and self._server.process.returncode is None:
             for pool in self._workers:
                 await self._recover(pool)
