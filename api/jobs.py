@@ -30,7 +30,11 @@ STATUS_OF_TYPE: dict[StateType, JobStatus] = {
     StateType.CANCELLED: "cancelled",
 }
 RETRYING = "AwaitingRetry"
-"""Name of the one scheduled state of a run that has begun before."""
+"""Name of the scheduled state of a run that somebody wants to be tried again."""
+RESUMING = "Resuming"
+"""Name of that of a run that goes on after its process was lost."""
+BEGUN_BEFORE = (RETRYING, RESUMING)
+"""Names of the waiting states of runs that have begun before."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ def kind_of(run: FlowRun) -> JobKind | None:
 def job_status(state: State[Any], run_count: int) -> JobStatus:
     """Tell Prefect's state of a run as the status of a job."""
     # A run that has begun before is tried again; a job that was running is not told as pending once more.
-    if run_count >= 1 and (state.name == RETRYING or state.type is StateType.PENDING):
+    if run_count >= 1 and (state.name in BEGUN_BEFORE or state.type is StateType.PENDING):
         return "running"
     return STATUS_OF_TYPE[state.type]
 
@@ -155,7 +159,7 @@ def _progress(run: FlowRun, artifact: Artifact | None, status: JobStatus) -> tup
 def _message(kind: JobKind, state: State[Any], status: JobStatus, done: int, total: int) -> str:
     if state.type is StateType.CANCELLING:
         return "Cancelling: waiting until the work has stopped"
-    if status == "running" and state.type in {StateType.SCHEDULED, StateType.PENDING}:
+    if status == "running" and state.type in {StateType.SCHEDULED, StateType.PENDING, StateType.PAUSED}:
         return "Waiting to be tried again"
     if status == "running":
         return f"{kind.verb} {done}/{total}" if total else "Running"

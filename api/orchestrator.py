@@ -44,10 +44,10 @@ from api.errors import (
 )
 from api.host_lock import host_lock
 from api.jobs import (
+    BEGUN_BEFORE,
     KINDS,
     PROCESSING,
     REQUEST_LABEL,
-    RETRYING,
     STATUS_OF_TYPE,
     Job,
     JobKind,
@@ -454,9 +454,9 @@ def state_filter(status: Collection[JobStatus]) -> FlowRunFilterState | None:
     types = [kind for kind, told in STATUS_OF_TYPE.items() if told in status]
     state: dict[str, Any] = {"type": FlowRunFilterStateType(any_=types)}
     if "running" in status and "pending" not in status:
-        state |= {"operator": Operator.or_, "name": FlowRunFilterStateName(any_=[RETRYING])}
+        state |= {"operator": Operator.or_, "name": FlowRunFilterStateName(any_=list(BEGUN_BEFORE))}
     if "pending" in status and "running" not in status:
-        state |= {"name": FlowRunFilterStateName(not_any_=[RETRYING])}
+        state |= {"name": FlowRunFilterStateName(not_any_=list(BEGUN_BEFORE))}
     return FlowRunFilterState.model_validate(state)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from prefect.client.orchestration import PrefectClient, get_client
 
 from api.settings import Settings
+from deployments.recovery import LOOK_INTERVAL_S, Reconciler
 
 logger = logging.getLogger("pyama.caretaker")
 
@@ -30,7 +31,7 @@ class Duty:
     """Does it once, and says what there is to tell, if anything."""
 
 
-DUTIES: tuple[Duty, ...] = ()
+DUTIES: tuple[Duty, ...] = (Duty("interrupted runs", LOOK_INTERVAL_S, Reconciler().look),)
 
 
 async def take_care(settings: Settings, duties: Sequence[Duty] = DUTIES) -> None:

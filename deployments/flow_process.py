@@ -3,6 +3,11 @@
 The worker hears by an event that a run is to be cancelled, which it misses while the run starts, and it waits half a
 minute for a process that does not answer. So this process looks at the run's state now and then, ends the engine where
 the worker has not, kills it after a few seconds, and tells Prefect that the run is cancelled once the engine is gone.
+
+It signs the run with its name, and changes a number there every few seconds, by which others know that the run is
+worked on (`deployments.recovery`). Where it finds another process's name, or a run that has ended or waits for its turn
+once more, it ends the engine and says nothing: whatever it could say is about work that is no longer its own.
+
 It imports nothing but the standard library, because it is in the way of every start.
 """
 
@@ -17,13 +22,18 @@ import urllib.request
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
+
+from deployments.process_name import BEAT_LABEL, PROCESS_LABEL, name_of_process
 
 _LOOK_INTERVAL_S = 2.0
+_BEAT_INTERVAL_S = 4.0
 _WORKER_PATIENCE_S = 1.0
 """Time that the worker has to end the engine, once the run is to be cancelled."""
 _END_PATIENCE_S = 7.0
 """Time that the engine has to end; then it is killed."""
+_ENDED_PATIENCE_S = 15.0
+"""Time that the engine has to end by itself, once its run has ended."""
 _TIMEOUT_PATIENCE_S = 10.0
 """Time that the flow has to notice by itself that it takes too long."""
 _ANSWER_TIMEOUT_S = 5.0
@@ -31,10 +41,19 @@ _WAIT_STEP_S = 0.2
 _NICENESS = 10
 """Computing takes all processors for hours; the API, Prefect and people's own programs come first."""
 _TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+_TAKEN_BACK = {"SCHEDULED", "PAUSED"}
+"""In these a run waits for another process."""
 _PR_SET_PDEATHSIG = 1
 
-State = tuple[str, datetime | None]
-"""Type of the run's state, and when the run began."""
+
+class RunState(NamedTuple):
+    """What Prefect knows of the run."""
+
+    kind: str
+    """Type of its state."""
+    began: datetime | None
+    process: str | None
+    """Whoever has signed it."""
 
 
 class FlowProcess:
@@ -55,15 +74,20 @@ class FlowProcess:
         self._kill_at_s = float("inf")
         self._cancelled_here = False
         self._timed_out = False
+        self._lost = False
+        self._name = name_of_process(os.getpid())
+        self._beats = 0
+        self._signed = False
 
     def run(self) -> int:
         """Run the engine to its end and return an exit code."""
         state = self._state()
-        if state is not None and state[0] == "CANCELLING":
+        if state is not None and state.kind == "CANCELLING":
             self._set_state("CANCELLED", "Cancelled", "Cancelled before it began")
             return 0
-        if state is not None and state[0] in _TERMINAL:
+        if state is not None and (state.kind in _TERMINAL or state.kind in _TAKEN_BACK):
             return 0
+        self._beat()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._pass_on)
         self._engine = subprocess.Popen([sys.executable, "-m", "prefect.engine"], preexec_fn=_prepare_engine)
@@ -73,6 +97,7 @@ class FlowProcess:
     def _wait(self, engine: subprocess.Popen[bytes]) -> int:
         """Wait for the end of the engine, and bring it about where it is due."""
         look_at_s = monotonic() + _LOOK_INTERVAL_S
+        beat_at_s = monotonic() + _BEAT_INTERVAL_S
         end_at_s = float("inf")
         while True:
             try:
@@ -87,16 +112,29 @@ class FlowProcess:
             if now >= look_at_s:
                 look_at_s = now + _LOOK_INTERVAL_S
                 state = self._state()
-                if state is not None and state[0] == "CANCELLING":
+                if state is not None and state.kind == "CANCELLING":
                     end_at_s = min(end_at_s, now + _WORKER_PATIENCE_S)
-                if state is not None and self._is_overdue(state[1]):
+                if state is not None and self._is_overdue(state.began):
                     self._timed_out = True
                     self._kill_at_s = now
+                if state is not None and state.kind in _TERMINAL:
+                    self._kill_at_s = min(self._kill_at_s, now + _ENDED_PATIENCE_S)
+                if state is not None and self._is_lost(state):
+                    self._lost = True
+                    self._kill_at_s = now
+            if now >= beat_at_s and not self._lost:
+                beat_at_s = now + _BEAT_INTERVAL_S
+                self._beat()
+
+    def _is_lost(self, state: RunState) -> bool:
+        return state.kind in _TAKEN_BACK or (self._signed and state.process not in {None, self._name})
 
     def _conclude(self, code: int) -> int:
         """Tell Prefect how the run has ended, where nobody else does."""
         state = self._state() if self._cancelled_here or self._timed_out or code != 0 or self._is_ending() else None
-        kind = state[0] if state is not None else None
+        if self._lost or (state is not None and self._is_lost(state)):
+            return 0
+        kind = state.kind if state is not None else None
         if kind == "CANCELLING" or (self._cancelled_here and kind == "CRASHED"):
             self._set_state("CANCELLED", "Cancelled", "Cancelled; its work has ended")
             return 0
@@ -106,6 +144,8 @@ class FlowProcess:
                 "allows, and did not answer; it was killed, what is finished stays"
             )
             self._set_state("FAILED", "Failed", message)
+            return 0
+        if kind in _TERMINAL:
             return 0
         # As a shell tells of a death by a signal.
         return code if code >= 0 else 128 - code
@@ -126,13 +166,21 @@ class FlowProcess:
             return False
         return (datetime.now(UTC) - began).total_seconds() > self._timeout_s + _TIMEOUT_PATIENCE_S
 
-    def _state(self) -> State | None:
+    def _beat(self) -> None:
+        """Sign the run, and tell that it is worked on."""
+        labels = {PROCESS_LABEL: self._name, BEAT_LABEL: self._beats}
+        self._beats += 1
+        if self._ask("PATCH", f"/flow_runs/{self._run_id}/labels", labels) is not None:
+            self._signed = True
+
+    def _state(self) -> RunState | None:
         """State of the run; None where Prefect does not answer."""
         run = self._ask("GET", f"/flow_runs/{self._run_id}", None)
         if not isinstance(run, dict) or not run.get("state"):
             return None
         began = run.get("start_time")
-        return str(run["state"]["type"]), datetime.fromisoformat(began) if began else None
+        process = (run.get("labels") or {}).get(PROCESS_LABEL)
+        return RunState(str(run["state"]["type"]), datetime.fromisoformat(began) if began else None, process)
 
     def _set_state(self, kind: str, name: str, message: str) -> None:
         state = {"type": kind, "name": name, "message": message}
@@ -145,7 +193,8 @@ class FlowProcess:
         request = urllib.request.Request(self._api + path, data, self._headers, method=method)  # noqa: S310
         try:
             with urllib.request.urlopen(request, timeout=_ANSWER_TIMEOUT_S) as answer:  # noqa: S310
-                return json.load(answer)
+                content = answer.read()
+                return json.loads(content) if content else {}
         except (OSError, ValueError):
             return None
 

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -219,3 +220,14 @@ def test_a_writer_whose_run_is_dead_cannot_put_a_half_emptied_directory_in_place
             directory.commit(n_cells=0)
     assert finished_manifest(tmp_path, 0, provenance.fingerprint) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_later_attempt_of_a_run_waits_for_the_end_of_an_earlier_one(tmp_path: Path, worker: Worker) -> None:
+    child = worker.begin("hold", tmp_path, run_id="run-7")
+    wait_for(tmp_path / "held")
+    killing = threading.Timer(0.5, os.kill, (child, signal.SIGKILL))
+    killing.start()
+    with OutputLock(tmp_path, "run-7"):
+        assert json.loads((tmp_path / ".pyama.lock").read_text())["pid"] == os.getpid()
+    killing.join()
+    assert worker.end() == signal.SIGKILL

@@ -16,8 +16,10 @@ from tasks.output.os_errors import told
 
 _BUSY = {errno.EWOULDBLOCK, errno.EACCES}
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}
-_ATTEMPTS = 5
+_LOOKER_PATIENCE_S = 0.1
 _PAUSE_S = 0.02
+_EARLIER_ATTEMPT_PATIENCE_S = 60.0
+"""Time that an earlier attempt of the same run has to end, once it has lost the run to this one."""
 
 
 class OutputLock:
@@ -83,11 +85,18 @@ class OutputLock:
             return False
 
     def _acquire(self) -> None:
+        began_s = time.monotonic()
         # `lock_holder` holds the lock for an instant when it looks, hence more than one attempt.
-        for _ in range(_ATTEMPTS):
-            if _try_lock(self._descriptor, fcntl.LOCK_EX, self._path):
-                return
+        end_s = began_s + _LOOKER_PATIENCE_S
+        while not _try_lock(self._descriptor, fcntl.LOCK_EX, self._path):
+            now_s = time.monotonic()
+            if now_s > end_s:
+                break
+            if _owner(self._descriptor) == self._run_id and now_s < began_s + _EARLIER_ATTEMPT_PATIENCE_S:
+                end_s = now_s + _LOOKER_PATIENCE_S
             time.sleep(_PAUSE_S)
+        else:
+            return
         raise OutputBusyError(busy_message(self._path.parent, _owner(self._descriptor)))
 
     def _sign(self) -> None:
