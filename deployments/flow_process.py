@@ -12,7 +12,6 @@ It imports nothing but the standard library, because it is in the way of every s
 """
 
 import base64
-import ctypes
 import json
 import os
 import signal
@@ -24,6 +23,7 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, NamedTuple
 
+from deployments.parent import die_with_parent
 from deployments.process_name import BEAT_LABEL, PROCESS_LABEL, name_of_process
 
 _LOOK_INTERVAL_S = 2.0
@@ -43,7 +43,6 @@ _NICENESS = 10
 _TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 _TAKEN_BACK = {"SCHEDULED", "PAUSED"}
 """In these a run waits for another process."""
-_PR_SET_PDEATHSIG = 1
 
 
 class RunState(NamedTuple):
@@ -219,9 +218,9 @@ def _positive(text: str) -> float | None:
 def _prepare_engine() -> None:
     """Have the engine give way to whoever is waited for, and end with this process, whatever that dies of."""
     os.nice(_NICENESS)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
 
 
 if __name__ == "__main__":
+    die_with_parent()  # without its worker, nobody would tell how the run has ended
     sys.exit(FlowProcess(os.environ).run())

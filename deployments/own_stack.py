@@ -1,6 +1,5 @@
 """A stack for a program that needs one for a while, such as the demo: beside any other one, and gone afterwards."""
 
-import ctypes
 import os
 import signal
 import socket
@@ -17,11 +16,11 @@ from types import FrameType
 import httpx
 
 from deployments.errors import RunFailedError
+from deployments.parent import end_with_parent
 
 _START_PATIENCE_S = 180.0
 _STOP_PATIENCE_S = 60.0
 _LOOK_INTERVAL_S = 0.5
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -110,12 +109,6 @@ def _ending_by_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def end_with_parent() -> None:
-    """Have the kernel ask this process to end when the one that has started it dies, whatever of: a `preexec_fn`."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _is_ready(url: str) -> bool:

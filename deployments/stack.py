@@ -26,6 +26,7 @@ from api.orchestrator import CONTROL_POOL, POOL
 from api.settings import Settings
 from deployments.deploying import ensure_pools
 from deployments.errors import RunFailedError
+from deployments.parent import die_with_parent
 from deployments.recovery import recover_runs
 from tasks.errors import PyamaError
 
@@ -66,6 +67,7 @@ class Program:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=die_with_parent,  # else it would go on where nobody sees to it any more
         )
         self._tasks.append(asyncio.create_task(self._pass_on(self.process)))
 

@@ -10,14 +10,15 @@ import pytest
 
 def mount_namespace() -> list[str]:
     """Beginning of a command that may mount file systems; skips the test where that is not allowed."""
-    command = _usable_command()
+    command = usable_command()
     if command is None:
         pytest.skip("this system does not allow mounting a file system in a namespace (unshare --mount)")
     return command
 
 
 @cache
-def _usable_command() -> list[str] | None:
+def usable_command() -> list[str] | None:
+    """Beginning of a command that may mount file systems; None where that is not allowed."""
     if shutil.which("unshare") is None:
         return None
     command = ["unshare", "--mount"]

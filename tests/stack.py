@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from api.settings import Settings
-from deployments.own_stack import end_with_parent
+from deployments.parent import end_with_parent
 from deployments.stack import up
 from tasks.errors import PyamaError
 from tests.engines import ROOT, wait_until

@@ -63,7 +63,7 @@ class SomeRun:
             asked(lambda client, state=state: client.set_flow_run_state(self.id, state, force=True))  # type: ignore[misc]
 
     def sign(self, process: str, beat: int = 0) -> None:
-        labels = {PROCESS_LABEL: process, BEAT_LABEL: beat}
+        labels: dict[str, bool | int | float | str] = {PROCESS_LABEL: process, BEAT_LABEL: beat}
         asked(lambda client: client.update_flow_run_labels(self.id, labels))
 
     def status(self) -> tuple[str | None, str]:
