@@ -2,6 +2,7 @@
 # make up           the REST API with all that it needs, on this machine, until Ctrl-C
 # make test         the test suite
 # make test-stack   the tests on the whole one-machine stack that take minutes
+# make chaos        break the whole stack at random moments, and compare (N=200 SEED=1 DATABASE=sqlite or postgresql)
 # make lint         formatting, style and types
 # make bench        how fast it is here
 # make clean        remove the virtual environment and what tools left behind
@@ -10,8 +11,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
+N := 200
+SEED := 1
+DATABASE := sqlite
 
-.PHONY: demo up test test-stack lint bench install clean help
+.PHONY: demo up test test-stack chaos lint bench install clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +32,9 @@ test: install
 
 test-stack: install
 	$(BIN)/python -m pytest -m stack
+
+chaos: install
+	$(BIN)/python -m tests.chaos --faults $(N) --seed $(SEED) --database $(DATABASE) --report chaos-$(DATABASE)-$(SEED).json
 
 lint: install
 	$(BIN)/ruff format --check

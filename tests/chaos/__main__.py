@@ -3,11 +3,12 @@
 import argparse
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -36,20 +37,24 @@ def main() -> int:
     roles: Sequence[str] = arguments.roles or [fault.role for fault in usable_faults(small_disk=small_disk)]
     faults = plan(max(arguments.faults, len(roles)) if arguments.all else arguments.faults, arguments.seed,
                   [ROLES[role] for role in roles])  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="pyama-chaos-", ignore_cleanup_errors=True) as name:
-        scratch = Path(name)
+    scratch = Path(tempfile.mkdtemp(prefix="pyama-chaos-"))
+    with ExitStack() as exits:
         disk = scratch / "disk"
         disk.mkdir()
         if small_disk:
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_DISK_MB}m", "tmpfs", str(disk)], check=True)
-        with database(arguments.database) as settings, staged(scratch, disk, roles, settings) as scene:
-            print(f"seed {arguments.seed}, {len(faults)} faults, {arguments.database}", flush=True)
-            scene.run_undisturbed()
-            suite = Suite(scene, arguments.seed, arguments.report)
-            suite.run(faults)
-            print(suite.table(), flush=True)
-            if suite.failed:
-                print(f"--- end of the stack's log ---\n{scene.stack.log.read_text()[-6000:]}", flush=True)
+            exits.callback(subprocess.run, ["umount", "--lazy", str(disk)], check=True)
+        settings = exits.enter_context(database(arguments.database))
+        scene = exits.enter_context(staged(scratch, disk, roles, settings))
+        print(f"seed {arguments.seed}, {len(faults)} faults, {arguments.database}", flush=True)
+        scene.run_undisturbed()
+        suite = Suite(scene, arguments.seed, arguments.report)
+        suite.run(faults)
+        print(suite.table(), flush=True)
+    if suite.failed:
+        print(f"logs are in {scratch}", flush=True)
+    else:
+        shutil.rmtree(scratch)
     return 0 if not suite.failed and suite.computing >= LEAST_COMPUTING else 1
 
 

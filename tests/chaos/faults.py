@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tests.chaos.processes import runs_module, send, with_environment
-from tests.chaos.scene import Place, Scene
+from tests.chaos.scene import TRUE_WITHIN_S, Place, Scene
 from tests.engines import wait_until
+from tests.stack import is_alive
 
 Phase = Literal["computing", "starting", "finishing"]
 
@@ -34,6 +35,7 @@ def _kill(find: Callable[[Scene], list[int]]) -> Callable[[Scene, random.Random]
     def strike(scene: Scene, _random: random.Random) -> list[int]:
         pids = find(scene)
         send(signal.SIGKILL, pids)
+        wait_until(lambda: not any(map(is_alive, pids)), f"{pids} are dead", 10.0)
         return pids
 
     return strike
@@ -108,6 +110,19 @@ def _kill_supervisor(scene: Scene, _random: random.Random) -> list[int]:
     victim = scene.stack.process.pid
     send(signal.SIGKILL, [victim])
     return _start_again(scene, [victim])
+
+
+def _lose_machine(scene: Scene, _random: random.Random) -> list[int]:
+    """Kill a worker that nobody starts again, so that only its silence tells of it."""
+    supervisor = [scene.stack.process.pid]
+    send(signal.SIGSTOP, supervisor)
+    try:
+        victims = [*_worker(scene), *scene.processes()]
+        send(signal.SIGKILL, victims)
+        scene.wait(lambda: scene.state() not in {"RUNNING", "CANCELLING"}, "the state becomes true", TRUE_WITHIN_S)
+    finally:
+        send(signal.SIGCONT, supervisor)
+    return victims
 
 
 def _start_again(scene: Scene, victims: list[int]) -> list[int]:
@@ -195,6 +210,7 @@ FAULTS = (
     Fault("caretaker", _kill(_caretaker), weight=0.5),
     Fault("supervisor", _kill_supervisor, weight=0.5),
     Fault("everything", _kill_everything, weight=1.0),
+    Fault("worker for good", _lose_machine, weight=0.5),
     Fault("dask worker", _kill_dask_worker, place="dask", weight=5.0),
     Fault("dask scheduler", _kill_dask_scheduler, place="dask", weight=3.0),
     Fault("stalled dask worker", _stall_dask_worker, place="dask", weight=2.0),

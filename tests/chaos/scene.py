@@ -13,6 +13,10 @@ from typing import Any, Literal
 import httpx
 
 from api.orchestrator import POOL
+from tasks.configuration import WorkflowRequest
+from tasks.fov_job import FovJob
+from tasks.output import OutputLock, ensure_folder, prepare_folder, write_index
+from tasks.plan import make_plan
 from tests.chaos.dask import DaskCluster
 from tests.chaos.processes import fovs_being_written, runs_module, with_environment
 from tests.stack import Client, RunningStack, asked, is_ready, start_stack
@@ -21,10 +25,13 @@ Place = Literal["local", "dask", "timed"]
 """Where a job is computed, or that it has not enough time."""
 
 TRUE_WITHIN_S = 60.0
+STARTED_WITHIN_S = 60.0
 SETTLED_WITHIN_S = 240.0
 COMPUTING_WITHIN_S = 240.0
 BY_HAND = "tried again by hand"
 _LOOK_INTERVAL_S = 0.1
+_PERSON_S = 2.0
+"""Time that a person takes to see that a job has failed."""
 _TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 _ENDED = {"completed", "failed", "cancelled"}
 _ORDER = ["pending", "running", "completed", "failed", "cancelled"]
@@ -100,7 +107,7 @@ class Scene:
         self._n_folders = 0
 
     def run_undisturbed(self) -> None:
-        """Have the recording processed while nothing is broken; whatever comes later is held to that."""
+        """Have the recording processed by the stack while nothing is broken; what comes later is held to that."""
         job = self.start("local")
         self.wait(lambda: self._look(job) in _ENDED, "the undisturbed run ends", SETTLED_WITHIN_S)
         assert job.last["status"] == "completed", job.last
@@ -112,7 +119,7 @@ class Scene:
         if self.job is None:
             self._n_folders += 1
         output_dir = self.disk / f"out-{self._n_folders}"
-        client, request = self.clients[place], asked(self.recording, output_dir, keep="labels", n_workers=1)
+        client, request = self.clients[place], _request(self.recording, output_dir)
         started: list[str] = []
 
         def ask() -> bool:
@@ -121,16 +128,22 @@ class Scene:
                 if answer.status_code == 200:
                     started.append(answer.json()["job_id"])
                 else:
-                    assert answer.status_code == 503, answer.text
+                    # A process that was killed holds the folder for the moment that the kernel takes to clear it away.
+                    assert answer.json()["error_code"] in {"SERVICE_UNAVAILABLE", "OUTPUT_DIR_BUSY"}, answer.text
             return bool(started)
 
-        self.wait(ask, "a job can be started", TRUE_WITHIN_S)
+        self.wait(ask, "a job can be started", STARTED_WITHIN_S)
         self.job = Job(started[0], place, output_dir)
         return self.job
 
     def try_again_by_hand(self) -> None:
-        """Do what the button of the Prefect UI does."""
+        """Do what the button of the Prefect UI does.
+
+        Prefect's worker tells twice, in the course of a second, that a process has ended unexpectedly; the second time
+        would undo what is asked for before it.
+        """
         job = self.current
+        time.sleep(_PERSON_S)
         state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": BY_HAND}
         job.retries += 1
         self._ask("POST", f"/flow_runs/{job.id}/set_state", {"state": state})
@@ -166,10 +179,14 @@ class Scene:
     def look(self) -> Moment:
         """What is being done."""
         job = self.current
-        status = self._look(job)
+        status = self._look(job) or (str(job.last["status"]) if job.told else "pending")
         computing = self.processes() + (self.dask.workers if self.dask is not None else [])
         percentage = job.last["progress"]["percentage"] if job.told else 0.0
         return Moment(status, percentage, fovs_being_written(computing, job.output_dir))
+
+    def state(self) -> str:
+        """Type of the state of its run."""
+        return str(self._ask("GET", f"/flow_runs/{self.current.id}", None)["state"]["type"])
 
     def settle(self) -> float:
         """Wait until the job has ended or is worked on; for how many seconds it was told to run without a process.
@@ -181,7 +198,7 @@ class Scene:
         while True:
             with suppress(httpx.TransportError, httpx.HTTPStatusError):
                 status = self._look(job)
-                state = self._ask("GET", f"/flow_runs/{job.id}", None)["state"]["type"]
+                state = self.state()
                 alive = bool(self.processes())
                 if state in {"RUNNING", "CANCELLING"} and not alive:
                     last_lie_s = time.monotonic()
@@ -228,15 +245,16 @@ class Scene:
         # Of the stack's own API, whichever has started the job.
         return self.stack.client.status(self.current.id)
 
-    def _look(self, job: Job) -> str:
-        """Status of the job, as far as there is an API to tell it."""
+    def _look(self, job: Job) -> str | None:
+        """Status of the job; None where there is no API, or none that knows."""
         with suppress(httpx.TransportError):
             answer = self.stack.client.http.get(f"{self.stack.client.address}/status/{job.id}")
             if answer.status_code == 200:
                 job.note(answer.json())
-            elif answer.status_code != 503:
+                return str(job.last["status"])
+            if answer.status_code != 503:
                 job.problems.append(f"the API answers with {answer.status_code}: {answer.text}")
-        return str(job.last["status"]) if job.told else "pending"
+        return None
 
     def _check_finished(self) -> None:
         job = self.current
@@ -266,6 +284,22 @@ class Scene:
         answer = self._prefect.request(method, path, json=body)
         answer.raise_for_status()
         return answer.json()
+
+
+def process_here(recording: Path, output_dir: Path) -> None:
+    """Process a recording without any orchestrator; what comes later may be held to that, too."""
+    request = WorkflowRequest.parse(**_request(recording, output_dir))
+    plan = make_plan(request)
+    ensure_folder(output_dir)
+    with OutputLock(output_dir, "here"):
+        prepare_folder(output_dir, plan.provenance, request, plan.fovs)
+        for fov in plan.fovs:
+            FovJob.of(plan).run(fov)
+        write_index(output_dir, plan.provenance)
+
+
+def _request(recording: Path, output_dir: Path) -> dict[str, Any]:
+    return asked(recording, output_dir, keep="labels", n_workers=1)
 
 
 def differences(expected: Path, found: Path) -> list[str]:
