@@ -57,6 +57,7 @@ from api.jobs import (
 )
 from api.settings import Settings
 from api.status_board import StatusBoard
+from api.webhooks import WEBHOOK_LABEL
 from tasks.job_marks import TOTAL_LABEL
 
 POOL = "pyama"
@@ -68,11 +69,12 @@ _ANSWER_TIMEOUT_S = 8.0
 _READY_TIMEOUT_S = 3.0
 _TURN_PATIENCE_S = 10.0
 _UNDO_PAUSES_S = (1.0, 10.0, 60.0)
-_MOST_IN_A_FILTER = 200
+MOST_IN_A_FILTER = 200
 """Prefect refuses more results at a time."""
 _ACTIVE_TYPES = [
     StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING
 ]  # fmt: skip
+ENDED_TYPES = [kind for kind in StateType if kind not in _ACTIVE_TYPES]
 
 logger = logging.getLogger("pyama.api")
 
@@ -92,6 +94,14 @@ class NewJob:
     digest: str
     """Of the request as it came, so that a repeated one is recognised."""
     idempotency_key: str | None
+    webhook: str | None = None
+    """Address that is to be told of its end."""
+
+    @property
+    def labels(self) -> dict[str, str | int]:
+        """What its run carries along."""
+        labels: dict[str, str | int] = {TOTAL_LABEL: self.total, REQUEST_LABEL: self.digest}
+        return labels if self.webhook is None else {**labels, WEBHOOK_LABEL: self.webhook}
 
 
 @dataclass(frozen=True)
@@ -108,9 +118,8 @@ class Orchestrator:
     def __init__(self, client: PrefectClient, settings: Settings) -> None:
         self._client = client
         self._settings = settings
-        url = str(client.api_url).rstrip("/")
-        self._ui_url = get_current_settings().ui_url or url.removesuffix("/api")
-        server = hashlib.sha256(url.encode()).hexdigest()[:12]
+        self._ui_url = ui_url(client)
+        server = hashlib.sha256(str(client.api_url).rstrip("/").encode()).hexdigest()[:12]
         self._undoing: set[asyncio.Task[None]] = set()
         self._board = StatusBoard(settings.home / f"status-{server}.json", self._look)
 
@@ -157,7 +166,7 @@ class Orchestrator:
                 tags=tags,
                 idempotency_key=key,
                 job_variables={"env": self._environment()},
-                labels={TOTAL_LABEL: new.total, REQUEST_LABEL: new.digest},
+                labels=dict(new.labels),
             )
             job = self._told(run)
             _refuse_reused(job, new.digest)
@@ -250,7 +259,7 @@ class Orchestrator:
                 ),
                 self._client.count_flow_runs(flow_run_filter=selection),
             )
-            artifacts = await self._progress([run.id for run in runs])
+            artifacts = await read_progress(self._client, [run.id for run in runs])
         told = (Job.of(run, artifacts.get(progress_key(run.id)), self._ui_url) for run in runs)
         return JobPage(tuple(job for job in told if job is not None), total)
 
@@ -297,15 +306,14 @@ class Orchestrator:
         if not job.ended:
             raise JobNotFinishedError(f"job {job.job_id} is {job.status}; cancel it or wait for its end")
         async with _answering():
-            try:
-                await self._client.delete_flow_run(UUID(job.job_id))
-            except ObjectNotFound as error:
-                raise _not_found(job_id) from error
-            for artifact in (await self._progress([UUID(job.job_id)])).values():
-                with suppress(ObjectNotFound):
-                    await self._client.delete_artifact(artifact.id)
-        with suppress(JobNotFoundError):
-            await self.job(job_id, now=True)  # so that no process remembers it
+            forgotten = await forget_runs(self._client, [UUID(job.job_id)])
+        try:
+            job = await self.job(job_id, now=True)  # also so that no process remembers it
+        except JobNotFoundError:
+            if forgotten:
+                return
+            raise
+        raise JobNotFinishedError(f"job {job.job_id} is {job.status} again, for it was started once more meanwhile")
 
     async def table(self, job_id: str, key: str) -> str | None:
         """Newest table that the run of a job has left under a key, as JSON; None where there is none."""
@@ -313,7 +321,7 @@ class Orchestrator:
             flow_run_id=ArtifactFilterFlowRunId(any_=[UUID(job_id)]), key=ArtifactFilterKey(any_=[key])
         )
         async with _answering():
-            found = await self._client.read_artifacts(artifact_filter=selection, limit=_MOST_IN_A_FILTER)
+            found = await self._client.read_artifacts(artifact_filter=selection, limit=MOST_IN_A_FILTER)
         newest = max(found, key=lambda artifact: (artifact.created is not None, artifact.created), default=None)
         return newest.data if newest is not None and isinstance(newest.data, str) else None
 
@@ -385,7 +393,7 @@ class Orchestrator:
             tags=FlowRunFilterTags(all_=tags),
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_ACTIVE_TYPES)),
         )
-        active = await self._client.read_flow_runs(flow_run_filter=selection, limit=_MOST_IN_A_FILTER)
+        active = await self._client.read_flow_runs(flow_run_filter=selection, limit=MOST_IN_A_FILTER)
         first = min(active, key=_age_order, default=None)
         if first is not None and first.idempotency_key != key:
             raise OutputDirBusyError(
@@ -409,25 +417,17 @@ class Orchestrator:
         ids = [UUID(job_id) for job_id in job_ids]
         async with _answering():
             jobs = {}
-            for first in range(0, len(ids), _MOST_IN_A_FILTER):
-                some = ids[first : first + _MOST_IN_A_FILTER]
+            for first in range(0, len(ids), MOST_IN_A_FILTER):
+                some = ids[first : first + MOST_IN_A_FILTER]
                 # The progress first: what a run that has ended by now says of itself is what counts.
-                artifacts = await self._progress(some)
+                artifacts = await read_progress(self._client, some)
                 runs = await self._client.read_flow_runs(
-                    flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=some)), limit=_MOST_IN_A_FILTER
+                    flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=some)), limit=MOST_IN_A_FILTER
                 )
                 for run in runs:
                     if (job := Job.of(run, artifacts.get(progress_key(run.id)), self._ui_url)) is not None:
                         jobs[job.job_id] = job
             return jobs
-
-    async def _progress(self, run_ids: Sequence[UUID]) -> dict[str, Artifact]:
-        """Progress artifacts of runs, by key."""
-        if not run_ids:
-            return {}
-        selection = ArtifactFilter(key=ArtifactFilterKey(any_=[progress_key(run_id) for run_id in run_ids]))
-        found = await self._client.read_artifacts(artifact_filter=selection, limit=_MOST_IN_A_FILTER)
-        return {str(artifact.key): artifact for artifact in found}
 
 
 @asynccontextmanager
@@ -441,6 +441,46 @@ async def open_orchestrator(settings: Settings) -> AsyncIterator[Orchestrator]:
             yield orchestrator
         finally:
             applying.cancel()
+
+
+def ui_url(client: PrefectClient) -> str:
+    """Where the Prefect UI is."""
+    return get_current_settings().ui_url or str(client.api_url).rstrip("/").removesuffix("/api")
+
+
+async def read_progress(client: PrefectClient, run_ids: Sequence[UUID]) -> dict[str, Artifact]:
+    """Progress artifacts of at most 200 runs, by key."""
+    if not run_ids:
+        return {}
+    selection = ArtifactFilter(key=ArtifactFilterKey(any_=[progress_key(run_id) for run_id in run_ids]))
+    found = await client.read_artifacts(artifact_filter=selection, limit=MOST_IN_A_FILTER)
+    return {str(artifact.key): artifact for artifact in found}
+
+
+async def forget_runs(client: PrefectClient, run_ids: Sequence[UUID]) -> list[UUID]:
+    """Delete those of at most 50 runs that have ended, with all that Prefect keeps of them: logs, artifacts, task runs.
+
+    Whether a run has ended is looked at in the transaction that deletes it, so that one that somebody starts again at
+    the same moment is not lost. What a crash in the midst of this leaves, Prefect's own search for orphans removes.
+
+    Returns
+    -------
+    list of UUID
+        Runs that are deleted.
+    """
+    selection = FlowRunFilter(
+        id=FlowRunFilterId(any_=list(run_ids)),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=ENDED_TYPES)),
+    )
+    asked = {"flow_runs": selection.model_dump(mode="json", exclude_unset=True)}
+    answer = await client.request("POST", "/flow_runs/bulk_delete", json=asked)  # type: ignore[arg-type] # not in its list
+    deleted = [UUID(run_id) for run_id in answer.json()["deleted"]]
+    left = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=deleted))
+    while deleted and (artifacts := await client.read_artifacts(artifact_filter=left, limit=MOST_IN_A_FILTER)):
+        for artifact in artifacts:
+            with suppress(ObjectNotFound):
+                await client.delete_artifact(artifact.id)
+    return deleted
 
 
 def state_filter(status: Collection[JobStatus]) -> FlowRunFilterState | None:

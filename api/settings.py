@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from prefect.client.schemas.schedules import CronSchedule
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from api.containment import is_inside, resolve
 from api.security import ApiKey, parse_api_key
+from api.webhooks import Webhook, normalize_allowed
 from tasks.errors import InvalidParametersError
 
 
@@ -47,6 +48,12 @@ Origin = Annotated[str, BeforeValidator(_origin)]
 
 Key = Annotated[ApiKey, BeforeValidator(parse_api_key)]
 """`NAME:ROLE:SHA256`."""
+
+AllowedWebhook = Annotated[str, AfterValidator(normalize_allowed)]
+"""An address that jobs may name, and with it all below it."""
+
+_SECRET = {"api_keys", "webhooks", "allowed_webhooks", "webhook_secret"}
+"""Settings whose values are not repeated: who mistakes the form may have put a key or a token into them."""
 
 
 class Settings(BaseSettings):
@@ -93,6 +100,35 @@ class Settings(BaseSettings):
     nightly_cron: str = Field("0 2 * * *", description="When it is looked into, as cron has it")
     nightly_timezone: str = Field("UTC", description="Time zone of that, e.g. Europe/Berlin")
     nightly_wait: bool = Field(False, description="Whether that run waits for the end of what it started")
+
+    public_url: str | None = Field(
+        None, pattern=r"^https?://[^\s?#]+$", description="Where users reach the API; unset: PYAMA_HOST and PYAMA_PORT"
+    )
+    webhooks: Annotated[tuple[Webhook, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        (), description="Comma-separated addresses that are told of the end of every job; unset: none"
+    )
+    allowed_webhooks: Annotated[tuple[AllowedWebhook, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        (), description="Comma-separated addresses that a job may name, with all below them; unset: none"
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, min_length=16, description="Secret that notices are signed with", validate_default=True
+    )
+    keep_runs_days: int | None = Field(
+        None, ge=1, le=100_000, description="Days after its end that a run is forgotten, with its logs; unset: never"
+    )
+
+    @property
+    def url(self) -> str:
+        """Where the API is, without a slash at its end."""
+        host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104
+        return (self.public_url or f"http://{f'[{host}]' if ':' in host else host}:{self.port}").rstrip("/")
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _secret_of_webhooks(cls, secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if secret is None and (info.data.get("webhooks") or info.data.get("allowed_webhooks")):
+            raise ValueError("must be set where PYAMA_WEBHOOKS or PYAMA_ALLOWED_WEBHOOKS is, since notices are signed")
+        return secret
 
     @field_validator("nightly_folder", "nightly_output")
     @classmethod
@@ -149,6 +185,5 @@ class Settings(BaseSettings):
 
 def _problem(detail: ErrorDetails) -> str:
     name = str(detail["loc"][0])
-    # Keys are hashed, but who mistakes the form may have put the key itself.
-    given = "" if name == "api_keys" else f" (got {detail['input']!r})"
+    given = "" if name in _SECRET else f" (got {detail['input']!r})"
     return f"PYAMA_{name.upper()}: {detail['msg'].removeprefix('Value error, ')}{given}"

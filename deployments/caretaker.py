@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from prefect.client.orchestration import PrefectClient, get_client
 
 from api.settings import Settings
+from deployments.notices import Notices
 from deployments.recovery import LOOK_INTERVAL_S, Reconciler
 
 logger = logging.getLogger("pyama.caretaker")
@@ -31,7 +32,10 @@ class Duty:
     """Does it once, and says what there is to tell, if anything."""
 
 
-DUTIES: tuple[Duty, ...] = (Duty("interrupted runs", LOOK_INTERVAL_S, Reconciler().look),)
+DUTIES: tuple[Duty, ...] = (
+    Duty("interrupted runs", LOOK_INTERVAL_S, Reconciler().look),
+    Duty("notices", 2.0, Notices().look),
+)
 
 
 async def take_care(settings: Settings, duties: Sequence[Duty] = DUTIES) -> None:

@@ -77,6 +77,11 @@ def test_an_empty_variable_is_none(environment: pytest.MonkeyPatch) -> None:
         ("PYAMA_NIGHTLY_CRON", "at two", "'at two'"),
         ("PYAMA_NIGHTLY_TIMEZONE", "Munich", "'Munich'"),
         ("PYAMA_NIGHTLY_WAIT", "perhaps", "'perhaps'"),
+        ("PYAMA_PUBLIC_URL", "lab.example.org", "'lab.example.org'"),
+        ("PYAMA_WEBHOOKS", "hooks.example.org", "begins with https://"),
+        ("PYAMA_ALLOWED_WEBHOOKS", "https://hooks.example.org/?a=1", "no query"),
+        ("PYAMA_WEBHOOK_SECRET", "short", "at least 16"),
+        ("PYAMA_KEEP_RUNS_DAYS", "0", "'0'"),
     ],
 )
 def test_a_wrong_value_is_told_in_one_line(environment: pytest.MonkeyPatch, name: str, value: str, told: str) -> None:
@@ -173,3 +178,27 @@ def test_the_documented_command_serves_and_loads_nothing_heavy(tmp_path: Path) -
     assert "nd2" in loaded
     assert not loaded & {*HEAVY, "flows", "deployments"}
     assert "/api/v1/analysis/models" in log.read_text()
+
+
+@pytest.mark.parametrize("name", ["PYAMA_WEBHOOKS", "PYAMA_ALLOWED_WEBHOOKS"])
+def test_notices_are_never_sent_without_a_signature(environment: pytest.MonkeyPatch, name: str) -> None:
+    environment.setenv(name, "https://hooks.example.org/secret-path")
+    with pytest.raises(InvalidParametersError, match=r"^PYAMA_WEBHOOK_SECRET: must be set where PYAMA_WEBHOOKS"):
+        Settings.from_environment()
+
+
+def test_secrets_of_notices_are_not_repeated(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("PYAMA_WEBHOOKS", "https://user:secret-path@hooks.example.org/")
+    environment.setenv("PYAMA_WEBHOOK_SECRET", "secret-path")
+    with pytest.raises(InvalidParametersError) as error:
+        Settings.from_environment()
+    assert "secret-path" not in str(error.value)
+    environment.setenv("PYAMA_WEBHOOKS", "https://hooks.example.org/")
+    environment.setenv("PYAMA_WEBHOOK_SECRET", "a long enough secret-path")
+    assert "secret-path" not in repr(Settings.from_environment())
+
+
+def test_where_users_reach_the_api() -> None:
+    assert Settings(host="0.0.0.0", port=8001).url == "http://127.0.0.1:8001"
+    assert Settings(host="::1").url == "http://[::1]:8000"
+    assert Settings(public_url="https://pyama.example.org/lab/").url == "https://pyama.example.org/lab"

@@ -19,9 +19,11 @@ from api.routes.workflow import (
     IdempotencyKey,
     JobStatusAnswer,
     StartAnswer,
+    part,
     request_digest,
     status_fields,
 )
+from api.webhooks import WEBHOOK_FIELD, Webhook, refuse_unlisted
 from tasks.fitting.files import FitFiles
 from tasks.fitting.plan import FitPlan, make_fit_plan
 from tasks.fitting.request import FittingRequest
@@ -33,6 +35,12 @@ router = APIRouter(prefix="/analysis/fitting", tags=["analysis"])
 _MOST_AT_A_TIME = 2
 """Trace files that are read at once: a large one takes seconds, and memory."""
 _reading = anyio.CapacityLimiter(_MOST_AT_A_TIME)
+
+
+class FittingBody(FittingRequest):
+    """The documented request to fit traces, and who is to be told of its end."""
+
+    webhook_url: Webhook | None = WEBHOOK_FIELD
 
 
 class CellProgress(BaseModel):
@@ -68,7 +76,7 @@ class FittingResultsAnswer(Answer):
     "/start",
     responses=documented_errors("FILE_NOT_FOUND", "OUTPUT_DIR_BUSY", "IDEMPOTENCY_KEY_REUSED", "SERVICE_UNAVAILABLE"),
 )
-async def start_fitting(body: FittingRequest, request: Request, idempotency_key: IdempotencyKey = None) -> StartAnswer:
+async def start_fitting(body: FittingBody, request: Request, idempotency_key: IdempotencyKey = None) -> StartAnswer:
     """Start fitting a model to the traces of a file.
 
     Everything that can be checked is checked before a job is created: the file is read, and names, start values and
@@ -90,6 +98,7 @@ async def start_fitting(body: FittingRequest, request: Request, idempotency_key:
         folder_tag=await run_in_threadpool(folder_tag, plan.files.table),
         digest=digest,
         idempotency_key=idempotency_key,
+        webhook=body.webhook_url,
     )
     return _started(await orchestrator.start(new))
 
@@ -137,12 +146,13 @@ def _started(job: Job) -> StartAnswer:
     return StartAnswer(job_id=job.job_id, message="Fitting started successfully")
 
 
-def _check(body: FittingRequest, request: Request) -> FitPlan:
-    """Hold a request against the allowed folders, the model, and the trace file."""
+def _check(body: FittingBody, request: Request) -> FitPlan:
+    """Hold a request against the allowed addresses and folders, the model, and the trace file."""
+    refuse_unlisted(body.webhook_url, request.app.state.settings.allowed_webhooks)
     paths = {"csv_path": str(existing_path(request, body.csv_path, "csv_path"))}
     if body.output_dir is not None:
         paths["output_dir"] = str(allowed_path(request, body.output_dir, "output_dir"))
-    asked = body.model_copy(update=paths)
+    asked = part(body, FittingRequest).model_copy(update=paths)
     for path in (FitFiles.of(asked).table, FitFiles.of(asked).work_folder):
         allowed_path(request, str(path), "output_dir" if asked.output_dir is not None else "csv_path")
     return make_fit_plan(asked)

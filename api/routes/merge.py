@@ -17,6 +17,7 @@ from api.orchestrator import NewJob, Orchestrator
 from api.paths import allowed_path, existing_folder, existing_path
 from api.responses import Answer, documented_errors
 from api.routes.workflow import request_digest
+from api.webhooks import WEBHOOK_FIELD, Webhook, refuse_unlisted
 from tasks.configuration import AbsolutePath, Model
 from tasks.job_marks import folder_tag
 from tasks.merge_plan import MergePlan, MergeRequest, make_merge_plan
@@ -42,6 +43,7 @@ class MergeBody(Model):
         description="Folder of the merged files; created where it is not there", examples=["/data/merged"]
     )
     parquet: bool = Field(False, description="Write every table as Parquet too")
+    webhook_url: Webhook | None = WEBHOOK_FIELD
 
     @model_validator(mode="after")
     def _one_input(self) -> Self:
@@ -93,6 +95,7 @@ async def merge_samples(body: MergeBody, request: Request) -> MergeAnswer | JSON
         folder_tag=await run_in_threadpool(folder_tag, plan.output_dir),
         digest=request_digest(body),
         idempotency_key=None,
+        webhook=body.webhook_url,
     )
     job = await _wait(orchestrator, await orchestrator.start(new))
     output_dir = printable(asked.output_dir)
@@ -115,7 +118,8 @@ async def merge_samples(body: MergeBody, request: Request) -> MergeAnswer | JSON
 
 
 def _check(body: MergeBody, request: Request) -> tuple[MergeRequest, MergePlan]:
-    """Hold a request against the allowed folders, the samples, and the tables that they need."""
+    """Hold a request against the allowed addresses and folders, the samples, and the tables that they need."""
+    refuse_unlisted(body.webhook_url, request.app.state.settings.allowed_webhooks)
     samples = existing_path(request, body.sample_yaml, "sample_yaml")
     if body.processing_results_yaml is not None:
         index = existing_path(request, body.processing_results_yaml, "processing_results_yaml")

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Header, Request
 from pydantic import BaseModel, Field
@@ -15,6 +15,7 @@ from api.orchestrator import NewJob, Orchestrator
 from api.paths import allowed_path
 from api.recent_files import remember
 from api.responses import Answer, documented_errors
+from api.webhooks import WEBHOOK_FIELD, Webhook, refuse_unlisted
 from api.workflow_results import FovSummary, collect_results
 from tasks.configuration import WorkflowRequest
 from tasks.job_marks import folder_tag
@@ -22,6 +23,8 @@ from tasks.output import check_folder
 from tasks.plan import Plan, make_plan
 
 router = APIRouter(prefix="/processing/workflow", tags=["processing"])
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 IdempotencyKey = Annotated[
     str | None,
@@ -32,6 +35,12 @@ IdempotencyKey = Annotated[
         description="Any text of the client's own; a request that is repeated with it starts no second job",
     ),
 ]
+
+
+class WorkflowBody(WorkflowRequest):
+    """The documented request to process a recording, and who is to be told of its end."""
+
+    webhook_url: Webhook | None = WEBHOOK_FIELD
 
 
 class StartAnswer(Answer):
@@ -97,9 +106,7 @@ class ResultsAnswer(Answer):
         "FILE_NOT_FOUND", "OUTPUT_DIR_BUSY", "OUTPUT_DIR_CONFLICT", "IDEMPOTENCY_KEY_REUSED", "SERVICE_UNAVAILABLE"
     ),
 )
-async def start_workflow(
-    body: WorkflowRequest, request: Request, idempotency_key: IdempotencyKey = None
-) -> StartAnswer:
+async def start_workflow(body: WorkflowBody, request: Request, idempotency_key: IdempotencyKey = None) -> StartAnswer:
     """Start processing a recording.
 
     Everything that can be checked is checked before a job is created. What is finished in the output folder is not
@@ -121,6 +128,7 @@ async def start_workflow(
         folder_tag=await run_in_threadpool(folder_tag, plan.output_dir),
         digest=digest,
         idempotency_key=idempotency_key,
+        webhook=body.webhook_url,
     )
     job = await orchestrator.start(new)
     return StartAnswer(job_id=job.job_id)
@@ -182,15 +190,22 @@ def status_fields(job: Job) -> dict[str, Any]:
     }
 
 
-def _check(body: WorkflowRequest, request: Request) -> Plan:
-    """Hold a request against the allowed folders, the recording, and what is in the output folder."""
+def _check(body: WorkflowBody, request: Request) -> Plan:
+    """Hold a request against the allowed addresses and folders, the recording, and what is in the output folder."""
+    refuse_unlisted(body.webhook_url, request.app.state.settings.allowed_webhooks)
     paths = {
         field: str(allowed_path(request, getattr(body, field), field)) for field in ("microscopy_path", "output_dir")
     }
-    plan = make_plan(body.model_copy(update=paths))
+    plan = make_plan(part(body, WorkflowRequest).model_copy(update=paths))
     check_folder(plan.output_dir, plan.provenance, plan.fovs, overwrite=body.parameters.overwrite)
     remember(request.app.state.settings.home, plan.metadata.path)
     return plan
+
+
+def part(body: BaseModel, model: type[ModelT]) -> ModelT:
+    """The part of a body that is another model, already checked, and given where the body was."""
+    values = {name: getattr(body, name) for name in model.model_fields}
+    return model.model_construct(body.model_fields_set & model.model_fields.keys(), **values)
 
 
 def request_digest(body: BaseModel) -> str:
