@@ -12,7 +12,15 @@ A run goes through it in this order::
 
 from tasks.output.conflicts import fov_directories
 from tasks.output.fingerprint import SCIENCE_VERSION, Fingerprint, input_fingerprint, parameter_fingerprint
-from tasks.output.folder import check_folder, check_free, ensure_folder, finished_fovs, prepare_folder, remove_leftovers
+from tasks.output.folder import (
+    check_folder,
+    check_free,
+    clear_leftovers,
+    ensure_folder,
+    finished_fovs,
+    prepare_folder,
+    remove_leftovers,
+)
 from tasks.output.fov_directory import FovDirectory
 from tasks.output.index import write_index
 from tasks.output.layout import CONFIG_FILE, INDEX_FILE, LOCK_FILE, MANIFEST_FILE, FovLayout
@@ -37,6 +45,7 @@ __all__ = [
     "Provenance",
     "check_folder",
     "check_free",
+    "clear_leftovers",
     "ensure_folder",
     "finished_fovs",
     "finished_manifest",

@@ -11,7 +11,7 @@ from tasks.output.config import write_config
 from tasks.output.conflicts import check_conflicts, fov_directories
 from tasks.output.fingerprint import Fingerprint
 from tasks.output.layout import is_temporary, parse_moved_aside
-from tasks.output.lock import busy_message, lock_holder
+from tasks.output.lock import OutputLock, busy_message, lock_holder
 from tasks.output.manifest import finished_manifest
 from tasks.output.os_errors import told
 from tasks.output.provenance import Provenance
@@ -109,16 +109,54 @@ def remove_leftovers(output_dir: Path) -> None:
 
     For the holder of the folder's lock only.
     """
-    with told("read", output_dir):
-        paths = sorted(output_dir.iterdir())
-    for path in paths:
-        if parse_moved_aside(path.name):
+    for path in _leftovers(output_dir):
+        settle_moved_aside(path)
+        _remove(path)
+
+
+def clear_leftovers(output_dir: Path) -> int:
+    """Clear away what killed runs left in a folder that no run holds.
+
+    The lock is held for a moment only, so that no run is refused because of this: what was left before it was taken
+    belongs to nobody, and removing it may take long.
+
+    Returns
+    -------
+    int
+        Number of directories and files that were left.
+
+    Raises
+    ------
+    OutputBusyError
+        Where a run holds the folder.
+    OutputError
+        Where the folder cannot be read or written.
+    """
+    if not _leftovers(output_dir):
+        return 0
+    with OutputLock(output_dir, "housekeeping"):
+        paths = _leftovers(output_dir)
+        for path in paths:
             settle_moved_aside(path)
-        elif is_temporary(path.name) and path.is_dir():
-            discard(path)
-        elif is_temporary(path.name):
-            with told("remove", path):
-                path.unlink(missing_ok=True)
+    for path in paths:
+        _remove(path)
+    return len(paths)
+
+
+def _leftovers(output_dir: Path) -> list[Path]:
+    with told("read", output_dir):
+        return sorted(
+            path for path in output_dir.iterdir() if is_temporary(path.name) or parse_moved_aside(path.name) is not None
+        )
+
+
+def _remove(path: Path) -> None:
+    """Remove something that was never finished; what was moved aside is none of that."""
+    if is_temporary(path.name) and path.is_dir():
+        discard(path)
+    elif is_temporary(path.name):
+        with told("remove", path):
+            path.unlink(missing_ok=True)
 
 
 def _refuse_unusable(output_dir: Path) -> None:
