@@ -135,6 +135,7 @@ class Stack:
             "PREFECT_API_URL": f"{self.prefect_url}/api",
             "PREFECT_UI_URL": self.prefect_url,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,orphans",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
             # Dask tells at length of every cluster that it starts; only its warnings matter here.
             "DASK_LOGGING__DISTRIBUTED": "warning",

@@ -25,14 +25,12 @@ from prefect.states import Completed, Failed
 
 from flows.stopping import Deadline
 from tasks.errors import InvalidParametersError, PyamaError
-from tasks.job_marks import PROCESSING_DEPLOYMENT, TOTAL_LABEL, folder_tag
+from tasks.job_marks import PROCESSING_DEPLOYMENT, SCAN_LABEL, TOTAL_LABEL, folder_tag
 from tasks.new_acquisitions import LeftOut, NewRecording, ScanRequest, attempt_key, scan
 
 MOST_ATTEMPTS = 3
 """A recording whose processing has failed or crashed that often is left to people."""
 
-_SCAN_LABEL = "pyama.scan"
-"""Label of a run: the scan that has started it."""
 _TRIED_AGAIN = {StateType.FAILED, StateType.CRASHED}
 _ENDED = {*_TRIED_AGAIN, StateType.COMPLETED, StateType.CANCELLED}
 _ACTIVE = [kind for kind in StateType if kind not in _ENDED]
@@ -141,9 +139,9 @@ def _outcome(client: SyncPrefectClient, deployment_id: UUID, finding: NewRecordi
         name=finding.plan.metadata.path.name,
         tags=[tag],
         idempotency_key=keys[last],
-        labels={TOTAL_LABEL: len(finding.plan.fovs), _SCAN_LABEL: str(flow_run.id)},
+        labels={TOTAL_LABEL: len(finding.plan.fovs), SCAN_LABEL: str(flow_run.id)},
     )
-    if run.labels.get(_SCAN_LABEL) != str(flow_run.id):
+    if run.labels.get(SCAN_LABEL) != str(flow_run.id):
         return Outcome(finding.recording, "skipped", "another scan has just started this job", str(run.id))
     return Outcome(finding.recording, "started", f"attempt {last + 1} of {MOST_ATTEMPTS}", str(run.id))
 

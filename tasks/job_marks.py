@@ -7,6 +7,8 @@ COMMON_TAG = "pyama"
 """Tag of everything that this project runs."""
 TOTAL_LABEL = "pyama.total"
 """Label of a run: how many FOVs or cells it is about, known before it begins."""
+SCAN_LABEL = "pyama.scan"
+"""Label of a run: the nightly scan that has started it."""
 
 PROCESSING_DEPLOYMENT = "process-acquisition/pyama"
 """Flow and deployment that process a recording, as Prefect names them together."""
