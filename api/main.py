@@ -21,6 +21,7 @@ from api.openapi import polish
 from api.orchestrator import open_orchestrator
 from api.responses import documented_errors
 from api.routes import (
+    cell_traces,
     features,
     files,
     fitting,
@@ -29,10 +30,13 @@ from api.routes import (
     metadata,
     models,
     monitoring,
+    peer_viewing,
     plugins,
+    quality_control,
     recent_files,
     samples,
     traces,
+    visualization,
     workflow,
 )
 from api.security import check_role
@@ -47,6 +51,10 @@ ROUTERS: tuple[APIRouter, ...] = (
     workflow.router,
     fitting.router,
     jobs.router,
+    visualization.router,
+    cell_traces.router,
+    quality_control.router,
+    peer_viewing.router,
     metadata.router,
     features.router,
     files.router,

@@ -4,6 +4,7 @@ A feature is one small function in a registry, with its unit and a line of descr
 (NumPy only), so that whoever lists or validates feature names needs no kernels.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from tasks.registry import Registry
 
 Column = NDArray[np.float64]
+
+_COLUMN_NAME = re.compile(r"(\w+)_ch_([0-9]{1,9})")
 
 
 class Regions(NamedTuple):
@@ -194,3 +197,9 @@ FLUORESCENCE_FEATURES: Registry[Feature[Intensities]] = Registry(
 def column_name(feature: str, channel: int) -> str:
     """Name of a feature's column in the traces table, e.g. `area_ch_0`."""
     return f"{feature}_ch_{channel}"
+
+
+def parse_column_name(column: str) -> tuple[str, int] | None:
+    """Feature and channel of a column of the traces table; None where it is no feature's."""
+    match = _COLUMN_NAME.fullmatch(column)
+    return (match[1], int(match[2])) if match else None

@@ -47,5 +47,5 @@ def make_plan(request: WorkflowRequest) -> Plan:
         request=request,
         metadata=metadata,
         fovs=tuple(request.parameters.select_fovs(metadata.n_fovs)),
-        provenance=Provenance.of(path, metadata.sizes, request.configuration()),
+        provenance=Provenance.of(path, metadata.sizes, request.configuration(), metadata.channel_names),
     )

@@ -53,12 +53,14 @@ class Fuzzed:
     def sharpen(self, case: Case) -> None:
         """Give a request paths and jobs that are there, because text at random never names one."""
         there = [self.folder / "film.nd2", self.folder, self.folder / "out", self.folder / "samples.yaml"]
-        if isinstance(case.body, dict):
-            for name, value in case.body.items():
+        for fields in (case.body, case.query):
+            if not isinstance(fields, dict):
+                continue
+            for name, value in fields.items():
                 if isinstance(value, str) and value and name.endswith(("_path", "_dir", "_yaml")):
                     choice = len(value) % (len(there) + 1)
                     if choice < len(there):
-                        case.body[name] = str(there[choice])
+                        fields[name] = str(there[choice])
         job_id = case.path_parameters.get("job_id")
         if isinstance(job_id, str) and case.method == "GET" and len(job_id) % 2:
             case.path_parameters["job_id"] = self.job_id

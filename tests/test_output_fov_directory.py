@@ -39,7 +39,7 @@ def test_manifest_says_what_is_there_and_nothing_of_when_and_where(tmp_path: Pat
         "files", "fingerprint", "fov", "input", "n_cells", "parameters", "schema", "versions", "warnings",
     ]  # fmt: skip
     assert sorted(manifest["fingerprint"]) == ["input", "parameters", "science_version"]
-    assert sorted(manifest["input"]) == ["name", "size_bytes", "sizes"]
+    assert sorted(manifest["input"]) == ["channel_names", "name", "size_bytes", "sizes"]
     assert (manifest["fov"], manifest["n_cells"], manifest["warnings"]) == (3, 1, ["one warning"])
     assert {"python", "numpy", "numba"} <= manifest["versions"].keys()
     assert str(tmp_path) not in text

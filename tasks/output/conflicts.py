@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import NoReturn
 
 from tasks.errors import OutputConflictError
 from tasks.output.config import read_config
@@ -67,7 +68,7 @@ def refuse_fov_conflict(directory: Path, provenance: Provenance, *, replace: boo
                 f"{directory} is a file where a folder is needed; move it away, or choose another output folder"
             )
         try:
-            inspected = sorted(path.name for path in directory.iterdir() if path.name.endswith(INSPECTED_ENDING))
+            inspected = inspected_tables(directory)
         except FileNotFoundError:  # another attempt has just moved it aside
             return
     manifest = read_manifest(directory)
@@ -75,12 +76,22 @@ def refuse_fov_conflict(directory: Path, provenance: Provenance, *, replace: boo
     if manifest is not None and same and is_complete(directory, manifest):
         return
     if inspected:
-        raise OutputConflictError(
-            f"{directory} holds {inspected[0]}, the work of a person, and is never overwritten; "
-            "choose another output folder, or move that file away"
-        )
+        refuse_inspected(directory, inspected)
     if not replace:
         _refuse_foreign(directory, provenance)
+
+
+def inspected_tables(directory: Path) -> list[str]:
+    """Names of the tables of a FOV's directory that a person has corrected; raises `OSError` as it comes."""
+    return sorted(path.name for path in directory.iterdir() if path.name.endswith(INSPECTED_ENDING))
+
+
+def refuse_inspected(directory: Path, inspected: list[str]) -> NoReturn:
+    """Tell that the work of a person is never overwritten."""
+    raise OutputConflictError(
+        f"{directory} holds {inspected[0]}, the work of a person, and is never overwritten; "
+        "choose another output folder, or move that file away"
+    )
 
 
 def fov_directories(output_dir: Path) -> dict[int, Path]:

@@ -11,7 +11,8 @@ from numpy.typing import DTypeLike
 from zlib_ng import zlib_ng
 
 from tasks.output.atomic import discard, durable, settle_moved_aside, sync_folder, write_durably
-from tasks.output.conflicts import refuse_fov_conflict
+from tasks.output.conflicts import inspected_tables, refuse_fov_conflict, refuse_inspected
+from tasks.output.inspecting import inspecting
 from tasks.output.layout import MANIFEST_FILE, FovLayout, moved_aside_name, temporary_name
 from tasks.output.manifest import FileRecord, Manifest, finished_manifest, package_versions
 from tasks.output.npy_stack import NpyStackWriter
@@ -194,6 +195,16 @@ class FovDirectory:
         with told("replace", self._target), suppress(FileNotFoundError):
             self._target.rename(aside)
         try:
+            if aside.exists():
+                self._refuse_inspected_meanwhile(aside)
             return self._take_free_place()
         finally:
             settle_moved_aside(aside)
+
+    def _refuse_inspected_meanwhile(self, aside: Path) -> None:
+        """Refuse where a person has begun to mark cells since the directory was looked at."""
+        # Whoever is at it now ends before the name is taken, and finds no directory of that name to write into.
+        with inspecting(aside), told("read", aside):
+            inspected = inspected_tables(aside)
+        if inspected:
+            refuse_inspected(self._target, inspected)

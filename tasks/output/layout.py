@@ -56,6 +56,11 @@ class FovLayout:
         """The table as a person has corrected it; takes the place of `traces` in a merge."""
         return self._name(f"traces{INSPECTED_ENDING}")
 
+    @property
+    def inspection_history(self) -> str:
+        """Who has marked which cells, and when."""
+        return self._name("traces_inspected.json")
+
     def phase(self, channel: int) -> str:
         """(T, H, W) raw phase, in the recording's dtype."""
         return self._name(f"pc_ch_{channel}.npy")

@@ -1,7 +1,7 @@
 """Where a result comes from: the recording, the parameters, and the fingerprint of both."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Self
@@ -26,6 +26,8 @@ class InputFile:
     size_bytes: int
     sizes: Mapping[str, int]
     """Length of each axis, by its letter."""
+    channel_names: tuple[str, ...] = ()
+    """Names of the channels, by number."""
 
     @property
     def base_name(self) -> str:
@@ -43,7 +45,13 @@ class Provenance:
     """Channels and science parameters, see `canonical_parameters`."""
 
     @classmethod
-    def of(cls, recording: Path, sizes: Mapping[str, int], configuration: Configuration) -> Self:
+    def of(
+        cls,
+        recording: Path,
+        sizes: Mapping[str, int],
+        configuration: Configuration,
+        channel_names: Sequence[str] = (),
+    ) -> Self:
         """Take the fingerprints of a recording and of a configuration.
 
         Parameters
@@ -54,6 +62,8 @@ class Provenance:
             Length of each axis, as in `RecordingMetadata.sizes`.
         configuration
             Channels and science parameters.
+        channel_names
+            Names of the recording's channels, for those who look at the results.
 
         Raises
         ------
@@ -62,7 +72,9 @@ class Provenance:
         """
         return cls(
             fingerprint=Fingerprint(input_fingerprint(recording), parameter_fingerprint(configuration)),
-            input=InputFile(recording_name(recording), _size_bytes(recording), dict(sizes)),
+            input=InputFile(
+                recording_name(recording), _size_bytes(recording), dict(sizes), tuple(channel_names)
+            ),
             parameters=canonical_parameters(configuration),
         )
 
