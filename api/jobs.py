@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from prefect.client.schemas.objects import Artifact, FlowRun, State, StateType
@@ -47,6 +48,8 @@ class JobKind:
     unit: str
     """What its progress counts."""
     verb: str
+    reads: str
+    """Parameter of its flow that names what it reads."""
 
     @property
     def tag(self) -> str:
@@ -54,9 +57,9 @@ class JobKind:
         return f"pyama-kind:{self.name}"
 
 
-PROCESSING = JobKind("processing", PROCESSING_DEPLOYMENT, "fov", "Processing FOV")
-MERGE = JobKind("merge", "merge-samples/pyama", "sample", "Merging sample")
-FITTING = JobKind("fitting", "fit-traces/pyama", "cell", "Fitting cell")
+PROCESSING = JobKind("processing", PROCESSING_DEPLOYMENT, "fov", "Processing FOV", "microscopy_path")
+MERGE = JobKind("merge", "merge-samples/pyama", "sample", "Merging sample", "sample_yaml")
+FITTING = JobKind("fitting", "fit-traces/pyama", "cell", "Fitting cell", "csv_path")
 KINDS: dict[KindName, JobKind] = {kind.name: kind for kind in (PROCESSING, MERGE, FITTING)}
 
 
@@ -94,6 +97,17 @@ class Job:
         """Progress as documented for its kind."""
         unit = KINDS[self.kind].unit
         return {f"current_{unit}": self.done, f"total_{unit}s": self.total, "percentage": self.percentage}
+
+    @property
+    def input_path(self) -> str | None:
+        """What it reads; None where a run that was started elsewhere does not say so."""
+        return _text(self.parameters.get(KINDS[self.kind].reads))
+
+    @property
+    def output_dir(self) -> str | None:
+        """Folder of its results: where none is asked for, that of its input."""
+        given = _text(self.parameters.get("output_dir"))
+        return given or (str(Path(self.input_path).parent) if self.input_path else None)
 
     def as_json(self) -> dict[str, Any]:
         """All of it, for storing."""

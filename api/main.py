@@ -19,12 +19,14 @@ from api.metrics import RequestMetrics
 from api.middleware import Cors, Gate, Observer, RequestLog
 from api.openapi import polish
 from api.orchestrator import open_orchestrator
+from api.page_files import add_page
 from api.responses import documented_errors
 from api.routes import (
     cell_traces,
     features,
     files,
     fitting,
+    job_events,
     jobs,
     merge,
     metadata,
@@ -41,6 +43,7 @@ from api.routes import (
 )
 from api.security import check_role
 from api.settings import Settings
+from api.stopping import noticing_stop
 from tasks.errors import InvalidParametersError
 from tasks.plugins import load_plugins
 
@@ -55,6 +58,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     cell_traces.router,
     quality_control.router,
     peer_viewing.router,
+    job_events.router,
     metadata.router,
     features.router,
     files.router,
@@ -68,7 +72,7 @@ ROUTERS: tuple[APIRouter, ...] = (
 )
 """Routes under the base; those that are polled come first, because a request is held against one after the other."""
 
-ROOT_ROUTERS: tuple[APIRouter, ...] = (jobs.router, monitoring.router)
+ROOT_ROUTERS: tuple[APIRouter, ...] = (jobs.router, job_events.router, monitoring.router)
 """Those of them that are at the root as well."""
 
 _STARTUP_FAILURE = 3
@@ -89,7 +93,7 @@ def create_app(settings: Settings) -> FastAPI:
     """Make the application.
 
     `app.state` holds `settings`, `metrics`, `observers` (told of every request), and while the application runs
-    `orchestrator`.
+    `orchestrator` and `stopping` (set once the server is told to stop).
     """
     app = PyamaApi(
         title="PyAMA Backend",
@@ -115,6 +119,7 @@ def create_app(settings: Settings) -> FastAPI:
         for router in routers:
             app.include_router(router, prefix=prefix, dependencies=[Depends(check_role)], responses=documented_errors())
     add_documentation(app)
+    add_page(app)
     return app
 
 
@@ -123,9 +128,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     configure_logging(debug=settings.debug)
     await run_in_threadpool(load_plugins)  # now, so that a wrong one is told of at the start
-    async with open_orchestrator(settings) as orchestrator:
-        app.state.orchestrator = orchestrator
-        yield
+    with noticing_stop() as app.state.stopping:
+        async with open_orchestrator(settings) as app.state.orchestrator:
+            yield
 
 
 def _app_from_environment() -> FastAPI:

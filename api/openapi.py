@@ -5,6 +5,7 @@ from typing import Any
 from api.security import KEY_HEADER
 
 _NEVER_ANSWERED = "422"  # the framework's own; wrong parameters are 400 here
+_JSON = "application/json"
 _ITS_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
 
@@ -13,6 +14,9 @@ def polish(schema: dict[str, Any]) -> dict[str, Any]:
     for path in schema["paths"].values():
         for operation in path.values():
             operation["responses"].pop(_NEVER_ANSWERED, None)
+            for status, response in operation["responses"].items():
+                if int(status) >= 400:
+                    _told_as_json(response)
     components = schema.setdefault("components", {})
     for name in _ITS_SCHEMAS:
         components.get("schemas", {}).pop(name, None)
@@ -22,3 +26,10 @@ def polish(schema: dict[str, Any]) -> dict[str, Any]:
     }
     schema["security"] = [{}, {"key": []}, {"bearer": []}]
     return schema
+
+
+def _told_as_json(response: dict[str, Any]) -> None:
+    """Describe an error as JSON, also where the route answers with something else: the framework has it as that."""
+    content = response.get("content", {})
+    for kind in [kind for kind in content if kind != _JSON]:
+        content.setdefault(_JSON, {}).update(content.pop(kind))

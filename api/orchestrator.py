@@ -27,12 +27,12 @@ from prefect.client.schemas.filters import (
     FlowRunFilterTags,
     Operator,
 )
-from prefect.client.schemas.objects import Artifact, FlowRun, StateType, WorkerStatus
+from prefect.client.schemas.objects import Artifact, FlowRun, State, StateType, WorkerStatus
 from prefect.client.schemas.responses import OrchestrationResult, SetStateStatus
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import get_current_settings
-from prefect.states import Cancelled, Cancelling
+from prefect.states import AwaitingRetry, Cancelled, Cancelling
 
 from api.errors import (
     IdempotencyKeyReusedError,
@@ -58,7 +58,7 @@ from api.jobs import (
 from api.settings import Settings
 from api.status_board import StatusBoard
 from api.webhooks import WEBHOOK_LABEL
-from tasks.job_marks import TOTAL_LABEL
+from tasks.job_marks import FOLDER_TAG_PREFIX, TOTAL_LABEL
 
 POOL = "pyama"
 """Work pool of the jobs that compute; its limit is PYAMA_MAX_JOBS."""
@@ -292,6 +292,44 @@ class Orchestrator:
             raise _ended(job)
         return job
 
+    async def retry(self, job_id: str) -> Job:
+        """Have a job that failed or was cancelled taken up again; what it has finished is not computed again.
+
+        Raises
+        ------
+        JobNotFoundError
+            Where there is no such job.
+        JobNotFinishedError
+            Where it has not ended.
+        JobAlreadyCompletedError
+            Where it is completed.
+        OutputDirBusyError
+            Where another job uses its folder.
+        """
+        async with host_lock(self._settings.home / "start.lock", _TURN_PATIENCE_S):
+            job = await self.job(job_id, now=True)
+            if not job.ended:
+                raise JobNotFinishedError(f"job {job.job_id} is {job.status}; wait for its end, or cancel it first")
+            if job.status == "completed":
+                raise JobAlreadyCompletedError(f"job {job.job_id} is completed; there is nothing to retry")
+            async with _answering():
+                try:
+                    await self._take_up(UUID(job.job_id), job.output_dir)
+                except ObjectNotFound as error:
+                    raise _not_found(job_id) from error
+        return await self.job(job_id, now=True)
+
+    async def _take_up(self, run_id: UUID, folder: str | None) -> None:
+        run = await self._client.read_flow_run(run_id)
+        tags = [tag for tag in run.tags if tag.startswith(FOLDER_TAG_PREFIX)]
+        await self._refuse_busy(tags, folder, run.idempotency_key)
+        # The same as Prefect's own UI does.
+        state: State[Any] = AwaitingRetry(message="Asked for by the API")
+        result: OrchestrationResult[Any] = await self._client.set_flow_run_state(run_id, state)
+        if result.status is not SetStateStatus.ACCEPT:
+            reason = getattr(result.details, "reason", None) or result.status.value
+            raise ServiceUnavailableError(f"the orchestrator does not retry job {run_id}: {reason}")
+
     async def delete(self, job_id: str) -> None:
         """Forget a job that has ended; its files stay.
 
@@ -385,7 +423,7 @@ class Orchestrator:
         except (ServiceUnavailableError, ObjectNotFound) as error:
             logger.warning("PYAMA_MAX_JOBS could not be applied to the work pool %s: %s", POOL, error)
 
-    async def _refuse_busy(self, tags: list[str], folder: str | None, key: str) -> None:
+    async def _refuse_busy(self, tags: list[str], folder: str | None, key: str | None) -> None:
         """Refuse a folder that an active job uses that was there before, unless it comes from the same request."""
         if not tags:
             return

@@ -23,7 +23,7 @@ READ_ONLY: dict[str, Any] = {"x-pyama-role": "read-only"}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _READING = {"GET", "HEAD", "OPTIONS"}
-_HEALTH = re.compile(r"(/api/v1)?/health(/.*)?")
+_FREE = re.compile(r"(/api/v1)?/health(/.*)?|/|/page/.*")
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def parse_api_key(entry: object) -> ApiKey:
 
 
 def needs_no_key(path: str) -> bool:
-    """Whether an address answers anybody: those that tell whether the API lives."""
-    return _HEALTH.fullmatch(path) is not None
+    """Whether an address answers anybody: those that tell whether the API lives, and the page that asks for a key."""
+    return _FREE.fullmatch(path) is not None
 
 
 def identify(request: HTTPConnection, keys: Sequence[ApiKey]) -> ApiKey:

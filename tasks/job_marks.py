@@ -13,7 +13,10 @@ SCAN_LABEL = "pyama.scan"
 PROCESSING_DEPLOYMENT = "process-acquisition/pyama"
 """Flow and deployment that process a recording, as Prefect names them together."""
 
+FOLDER_TAG_PREFIX = "pyama-folder:"
+"""Beginning of the tag of a run that tells its folder."""
+
 
 def folder_tag(folder: Path) -> str:
     """Tag of all runs that write into a folder, by whatever path they call it; looks at the disk."""
-    return f"pyama-folder:{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]}"
+    return f"{FOLDER_TAG_PREFIX}{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]}"

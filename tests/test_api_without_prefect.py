@@ -29,6 +29,9 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
         ("POST", f"/processing/workflow/cancel/{JOB_ID}"),
         ("GET", "/jobs"),
         ("GET", f"/jobs/{JOB_ID}"),
+        ("GET", f"/jobs/{JOB_ID}/events"),
+        ("POST", f"/jobs/{JOB_ID}/cancel"),
+        ("POST", f"/jobs/{JOB_ID}/retry"),
         ("DELETE", f"/jobs/{JOB_ID}"),
     ],
 )

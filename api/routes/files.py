@@ -92,6 +92,14 @@ class SearchFilesAnswer(Answer):
     message: str
 
 
+class StartingFoldersAnswer(Answer):
+    """Where browsing begins."""
+
+    folders: list[str] = Field(
+        description="The allowed folders; where all are, that of the user who runs the server, and the root"
+    )
+
+
 class FileInfoRequest(Model):
     """Which file to look at."""
 
@@ -144,6 +152,14 @@ def list_directory(body: ListDirectoryRequest, request: Request) -> ListDirector
 async def search_files(body: SearchFilesRequest, request: Request) -> SearchFilesAnswer:
     """Search a folder and those below it for files and recordings. Links to folders are not followed."""
     return await anyio.to_thread.run_sync(_search, body, request, limiter=_SEARCHES_AT_ONCE)
+
+
+@router.get("/starting-folders")
+def starting_folders(request: Request) -> StartingFoldersAnswer:
+    """Tell where to begin to look for files."""
+    roots = allowed_roots(request)
+    folders = [Path.home(), Path("/")] if roots is None else roots
+    return StartingFoldersAnswer(folders=[printable(str(folder)) for folder in folders])
 
 
 @router.post("/file-info", responses=documented_errors("FILE_NOT_FOUND"), openapi_extra=READ_ONLY)

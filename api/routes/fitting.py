@@ -63,6 +63,8 @@ class FittingResultsAnswer(Answer):
     job_id: str
     status: JobStatus
     message: str
+    csv_path: str | None = Field(description="The trace file that was fitted")
+    column: str | None = Field(description="Its column, where one was asked for")
     results_file: str | None = Field(description="The table of all cells, as CSV")
     summary_file: str | None
     summary: FitSummary | None
@@ -160,8 +162,8 @@ def _check(body: FittingBody, request: Request) -> FitPlan:
 
 def _read_results(job: Job, request: Request, limit: int, offset: int) -> FittingResultsAnswer:
     answer = FittingResultsAnswer(
-        job_id=job.job_id, status=job.status, message=job.error or job.message, results_file=None, summary_file=None,
-        summary=None, results=[], total=0, limit=limit, offset=offset,
+        job_id=job.job_id, status=job.status, message=job.error or job.message, csv_path=None, column=None,
+        results_file=None, summary_file=None, summary=None, results=[], total=0, limit=limit, offset=offset,
     )  # fmt: skip
     if job.status != "completed":
         return answer
@@ -183,5 +185,11 @@ def _read_results(job: Job, request: Request, limit: int, offset: int) -> Fittin
             f"the results of job {job.job_id} in {table} were replaced by those of a later fit; start it again, with "
             "another output_dir"
         )
-    found = {"results_file": table, "summary_file": printable(str(files.summary)), "summary": summary}
+    found = {
+        "csv_path": printable(asked.csv_path),
+        "column": asked.column,
+        "results_file": table,
+        "summary_file": printable(str(files.summary)),
+        "summary": summary,
+    }
     return answer.model_copy(update={**found, "results": results, "total": summary["total_cells"]})

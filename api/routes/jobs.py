@@ -5,10 +5,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from pydantic import Field
 
+from api.file_items import printable
 from api.jobs import Job, JobStatus, KindName
 from api.orchestrator import Orchestrator
 from api.responses import Answer, documented_errors
-from api.routes.workflow import JobStatusAnswer, status_fields
+from api.routes.workflow import CancelAnswer, JobStatusAnswer, status_fields
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -18,6 +19,8 @@ class JobAnswer(JobStatusAnswer):
 
     kind: KindName
     name: str
+    input_path: str | None = Field(description="What it reads: a recording, a trace file, or a samples file")
+    output_dir: str | None = Field(description="Folder of its results")
     progress: dict[str, int | float] = Field(
         description="As its kind has it, e.g. current_fov, total_fovs and percentage",
         examples=[{"current_fov": 45, "total_fovs": 100, "percentage": 45.0}],
@@ -26,7 +29,14 @@ class JobAnswer(JobStatusAnswer):
     @classmethod
     def of(cls, job: Job) -> "JobAnswer":
         """Tell of a job."""
-        return cls(**status_fields(job), kind=job.kind, name=job.name, progress=job.progress)
+        return cls(
+            **status_fields(job),
+            kind=job.kind,
+            name=job.name,
+            input_path=_shown(job.input_path),
+            output_dir=_shown(job.output_dir),
+            progress=job.progress,
+        )
 
 
 class JobsAnswer(Answer):
@@ -36,6 +46,14 @@ class JobsAnswer(Answer):
     total: int = Field(description="Jobs on all pages")
     limit: int
     offset: int
+
+
+class RetryAnswer(Answer):
+    """A job that is taken up again."""
+
+    message: str = "Job taken up again; what is finished is not computed again"
+    job_id: str
+    status: JobStatus = Field(description="`pending` or `running`, until it ends anew")
 
 
 class DeletedAnswer(Answer):
@@ -72,3 +90,30 @@ async def delete_job(job_id: str, request: Request) -> DeletedAnswer:
     orchestrator: Orchestrator = request.app.state.orchestrator
     await orchestrator.delete(job_id)
     return DeletedAnswer(job_id=job_id)
+
+
+@router.post(
+    "/{job_id}/cancel", responses=documented_errors("JOB_NOT_FOUND", "JOB_ALREADY_COMPLETED", "SERVICE_UNAVAILABLE")
+)
+async def cancel_job(job_id: str, request: Request) -> CancelAnswer:
+    """Stop a job of any kind; what is finished stays."""
+    orchestrator: Orchestrator = request.app.state.orchestrator
+    job = await orchestrator.cancel(job_id)
+    return CancelAnswer(message="Job cancelled successfully", job_id=job.job_id, status=job.status)
+
+
+@router.post(
+    "/{job_id}/retry",
+    responses=documented_errors(
+        "JOB_NOT_FOUND", "JOB_NOT_FINISHED", "JOB_ALREADY_COMPLETED", "OUTPUT_DIR_BUSY", "SERVICE_UNAVAILABLE"
+    ),
+)
+async def retry_job(job_id: str, request: Request) -> RetryAnswer:
+    """Take up a job that failed or was cancelled where it was: under the same id, and with what is finished kept."""
+    orchestrator: Orchestrator = request.app.state.orchestrator
+    job = await orchestrator.retry(job_id)
+    return RetryAnswer(job_id=job.job_id, status=job.status)
+
+
+def _shown(path: str | None) -> str | None:
+    return None if path is None else printable(path)

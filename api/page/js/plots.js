@@ -1,0 +1,95 @@
+// Plots, by uPlot: lines over time, and histograms, in the colours of the page.
+
+import { h } from "./dom.js";
+import { readableNumber } from "./text.js";
+
+const { uPlot } = globalThis;
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+/**
+ * A plot that is as wide as its place.
+ *
+ * `make(colours)` gives {axes: {x, y}, series, data, ...} as uPlot has them; it is called again when light turns into dark.
+ */
+export class Plot {
+  constructor(label, make, { height = 240, signal } = {}) {
+    this.make = make;
+    this.height = height;
+    this.element = h("div", { class: "plot", role: "img", "aria-label": label });
+    this.observer = new ResizeObserver(() => this.fit());
+    this.observer.observe(this.element);
+    const dark = matchMedia("(prefers-color-scheme: dark)");
+    const redraw = () => this.draw();
+    dark.addEventListener("change", redraw);
+    signal?.addEventListener("abort", () => {
+      dark.removeEventListener("change", redraw);
+      this.destroy();
+    }, { once: true });
+  }
+
+  draw() {
+    const width = this.element.clientWidth;
+    this.plot?.destroy();
+    this.plot = null;
+    if (!width) return;
+    const { axes, series, data, ...options } = this.make(colour);
+    const drawn = (title) => ({
+      label: title, stroke: colour("muted"), font: "12px system-ui", labelFont: "12px system-ui", labelSize: 22,
+      grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line"), width: 1, size: 4 },
+    });
+    this.plot = new uPlot(
+      {
+        width, height: this.height, legend: { show: false },
+        axes: [
+          drawn(axes.x),
+          { ...drawn(axes.y), size: 66, values: (_, ticks) => ticks.map((tick) => readableNumber(tick)) },
+        ],
+        series: [{}, ...series],
+        ...options,
+        scales: { x: { time: false }, ...options.scales },
+      },
+      data,
+      this.element,
+    );
+  }
+
+  fit() {
+    const width = this.element.clientWidth;
+    if (!this.plot) this.draw();
+    else if (width && width !== this.plot.width) this.plot.setSize({ width, height: this.height });
+  }
+
+  destroy() {
+    this.observer.disconnect();
+    this.plot?.destroy();
+    this.plot = null;
+  }
+}
+
+/** How many values lie in each of some intervals of the same width. */
+export function histogram(values, nBins) {
+  const low = Math.min(...values);
+  const high = Math.max(...values);
+  const width = (high - low || Math.abs(low) || 1) / nBins;
+  const counts = new Array(nBins).fill(0);
+  for (const value of values) counts[Math.min(nBins - 1, Math.floor((value - low) / width))] += 1;
+  return { centres: counts.map((_, i) => low + (i + 0.5) * width), counts };
+}
+
+/** A plot of a histogram. */
+export function histogramPlot(name, unit, values, options) {
+  const { centres, counts } = histogram(values, Math.max(5, Math.min(40, Math.ceil(Math.sqrt(values.length)))));
+  return new Plot(`Histogram of ${name} of ${values.length} cells`, (colours) => ({
+    axes: { x: unit ? `${name} (${unit})` : name, y: "cells" },
+    series: [{ stroke: colours("accent"), fill: colours("accent-soft"), paths: uPlot.paths.bars({ size: [1, 100] }), points: { show: false } }],
+    data: [centres, counts],
+    cursor: { show: false },
+    scales: { y: { range: (_, __, most) => [0, most * 1.08] }, x: { range: () => outer(centres) } },
+  }), options);
+}
+
+function outer(centres) {
+  const half = (centres.at(-1) - centres[0]) / (2 * (centres.length - 1));
+  return [centres[0] - half, centres.at(-1) + half];
+}
