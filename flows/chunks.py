@@ -12,12 +12,11 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
-from prefect_dask.task_runners import DaskTaskRunner
 
+from flows.crew import Crew, Workers
 from flows.in_flight import in_flight
 from flows.progress import Listener, ProgressArtifact, current_listener, event_topic, hearing_tasks, tell_run
 from flows.stopping import AbandonedError, Deadline, refuse_if_abandoned
-from flows.task_runner import connect, count_threads
 from tasks.errors import ProcessingError, PyamaError
 from tasks.fitting.chunks import Chunk, FitWork
 
@@ -100,7 +99,7 @@ def compute_chunk(work: FitWork, chunk: Chunk, topic: str) -> int | State[Any]:
 
 
 def compute_chunks(
-    runner: DaskTaskRunner, work: FitWork, chunks: list[Chunk], run_id: str, counts: CellCounts, deadline: Deadline
+    crew: Crew, work: FitWork, chunks: list[Chunk], run_id: str, counts: CellCounts, deadline: Deadline
 ) -> Generator[Chunk, None, None]:
     """Compute chunks and give back each as it is finished.
 
@@ -112,18 +111,18 @@ def compute_chunks(
         Where a chunk failed; those that are finished stay.
     JobTimeoutError
         Where the deadline passes.
+    ClusterError
+        Where no worker can compute for the run.
     """
-    client = connect(runner)
     topic = event_topic(run_id)
 
-    def begin(chunk: Chunk) -> distributed.Future[Any]:
+    def begin(chunk: Chunk, workers: Workers) -> distributed.Future[Any]:
         parameters = {"work": work, "chunk": chunk, "topic": topic}
-        key = f"compute_chunk-{chunk.number}-{uuid4()}"
-        return client.submit(compute_chunk, key=key, parameters=parameters, return_type="state")
+        return crew.submit(compute_chunk, f"compute_chunk-{chunk.number}-{uuid4()}", parameters, workers)
 
     with (
-        hearing_tasks(client, topic, counts.note),
-        closing(in_flight(client, chunks, begin, count_threads(client), deadline, counts.show)) as ended,
+        hearing_tasks(crew.client, topic, counts.note),
+        closing(in_flight(crew, chunks, begin, None, deadline, counts.show)) as ended,
     ):
         for chunk, future in ended:
             # Judged by what is there: a task whose worker died says nothing.

@@ -15,6 +15,8 @@ from prefect.states import Completed, Failed
 
 from flows.chunks import CellCounts, compute_chunks
 from flows.progress import ProgressArtifact
+from flows.recruiting import recruited
+from flows.site import Site
 from flows.stopping import Deadline
 from flows.task_runner import make_task_runner
 from tasks.errors import PyamaError
@@ -109,7 +111,8 @@ def _compute(work: FitWork, title: str, deadline: Deadline, logger: RunLogger) -
     if missing:
         with (
             make_task_runner(None, logger) as runner,
-            closing(compute_chunks(runner, work, missing, run_id, counts, deadline)) as computed,
+            recruited(runner, Site(run_id, work.folder), logger) as crew,
+            closing(compute_chunks(crew, work, missing, run_id, counts, deadline)) as computed,
         ):
             for chunk in computed:
                 counts.note(chunk.number, chunk.n_cells)

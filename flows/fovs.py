@@ -7,17 +7,16 @@ from typing import Any
 from uuid import uuid4
 
 import distributed
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
-from prefect_dask.task_runners import DaskTaskRunner
 
+from flows.crew import Crew, Workers
 from flows.idle_workers import idle_workers
 from flows.in_flight import in_flight
 from flows.progress import ProgressArtifact, RunProgress, event_topic, hearing_tasks, tell_run
 from flows.stopping import AbandonedError, Deadline, refuse_if_abandoned
-from flows.task_runner import connect, count_threads
 from tasks.errors import PyamaError
 from tasks.fov_job import FovJob, FovReport, is_transient
 
@@ -52,8 +51,14 @@ class FovOutcome:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def compute_fov(job: FovJob, fov: int, n_frames: int, topic: str, n_helpers: int) -> FovReport | State[Any]:
+def compute_fov(
+    job: FovJob, fov: int, n_frames: int, topic: str, n_helpers: int, workers: Workers
+) -> FovReport | State[Any]:
     """Compute one FOV, telling the run and the Prefect UI of its frames; stop as soon as nobody wants it."""
+    logger = get_run_logger()
+    if workers is not None:
+        worker = distributed.get_worker()
+        logger.info("FOV %d is computed by the Dask worker %s at %s", fov, worker.name, worker.address)
     artifact = ProgressArtifact(f"FOV {fov}")
     tell = tell_run(topic, fov)
 
@@ -64,14 +69,17 @@ def compute_fov(job: FovJob, fov: int, n_frames: int, topic: str, n_helpers: int
 
     try:
         refuse_if_abandoned()
-        with idle_workers(n_helpers) as helpers:
-            return job.run(fov, on_frame, helpers)
+        with idle_workers(n_helpers, workers) as helpers:
+            report = job.run(fov, on_frame, helpers)
     except AbandonedError as error:
         return Cancelled(message=str(error))
+    for warning in report.warnings:
+        logger.warning("FOV %d: %s", fov, warning)
+    return report
 
 
 def compute_fovs(
-    runner: DaskTaskRunner,
+    crew: Crew,
     job: FovJob,
     fovs: list[int],
     run_id: str,
@@ -85,36 +93,37 @@ def compute_fovs(
 
     Parameters
     ----------
-    runner
-        A started task runner.
+    crew
+        Workers that compute.
     batch_size
-        Most FOVs in flight; by default as many as the cluster has threads.
+        Most FOVs in flight; by default as many as they have threads.
 
     Raises
     ------
     JobTimeoutError
         Where the deadline passes.
+    ClusterError
+        Where no worker can compute for the run.
     """
-    client = connect(runner)
-    n_threads = count_threads(client)
-    most = min(batch_size or n_threads, len(fovs))
     topic = event_topic(run_id)
-    parameters = {
-        "job": job,
-        "n_frames": progress.frames_per_fov,
-        "topic": topic,
-        # With fewer FOVs than threads, the idle ones take frames.
-        "n_helpers": n_threads if most < n_threads else 0,
-    }
 
-    def begin(fov: int) -> distributed.Future[Any]:
+    def begin(fov: int, workers: Workers) -> distributed.Future[Any]:
+        n_threads = crew.n_threads
+        parameters = {
+            "job": job,
+            "fov": fov,
+            "n_frames": progress.frames_per_fov,
+            "topic": topic,
+            # With fewer FOVs than threads, the idle ones take frames.
+            "n_helpers": n_threads if min(crew.room(batch_size), len(fovs)) < n_threads else 0,
+            "workers": workers,
+        }
         # A key of its own: without one, Dask would take a hash of all that goes with the task.
-        key = f"compute_fov-{fov}-{uuid4()}"
-        return client.submit(compute_fov, key=key, parameters={**parameters, "fov": fov}, return_type="state")
+        return crew.submit(compute_fov, f"compute_fov-{fov}-{uuid4()}", parameters, workers)
 
     with (
-        hearing_tasks(client, topic, progress.frames_done),
-        closing(in_flight(client, fovs, begin, most, deadline, progress.show)) as ended,
+        hearing_tasks(crew.client, topic, progress.frames_done),
+        closing(in_flight(crew, fovs, begin, batch_size, deadline, progress.show)) as ended,
     ):
         for fov, future in ended:
             yield judge(job, fov, future)

@@ -7,18 +7,21 @@ from functools import lru_cache
 
 import distributed
 
+from flows.crew import Workers
 from flows.stopping import refuse_if_abandoned, watch_this_task
 from tasks.fov import Helpers
 
 
 @contextmanager
-def idle_workers(n_threads: int) -> Iterator[Helpers | None]:
+def idle_workers(n_threads: int, workers: Workers) -> Iterator[Helpers | None]:
     """Have the workers of a cluster help the task that calls this with the frames of its FOV.
 
     Parameters
     ----------
     n_threads
-        Threads of the whole cluster; 0 for no help.
+        Threads that compute for the run; 0 for no help.
+    workers
+        Workers that they belong to.
     """
     if n_threads == 0:
         yield None
@@ -28,7 +31,8 @@ def idle_workers(n_threads: int) -> Iterator[Helpers | None]:
     else:
         # Within the block this task does not count as one that keeps a worker busy.
         with distributed.worker_client() as client:
-            yield Helpers(client.get_executor(pure=False), n_threads, refuse_if_abandoned)
+            executor = client.get_executor(pure=False, workers=None if workers is None else list(workers))
+            yield Helpers(executor, n_threads, refuse_if_abandoned)
 
 
 @lru_cache(maxsize=1)

@@ -15,6 +15,8 @@ from prefect.states import Completed, Failed
 
 from flows.fovs import FovOutcome, compute_fovs
 from flows.progress import ProgressArtifact, RunProgress
+from flows.recruiting import recruited
+from flows.site import Site
 from flows.stopping import Deadline
 from flows.task_runner import make_task_runner
 from tasks.configuration import Channels, Parameters, WorkflowRequest
@@ -97,7 +99,8 @@ def _compute(plan: Plan, finished: Collection[int], deadline: Deadline, logger: 
     if missing:
         with (
             make_task_runner(parameters.n_workers, logger) as runner,
-            closing(compute_fovs(runner, job, missing, run_id, progress, parameters.batch_size, deadline)) as computed,
+            recruited(runner, _site(job, run_id), logger) as crew,
+            closing(compute_fovs(crew, job, missing, run_id, progress, parameters.batch_size, deadline)) as computed,
         ):
             for outcome in computed:
                 outcomes[outcome.fov] = outcome
@@ -107,6 +110,10 @@ def _compute(plan: Plan, finished: Collection[int], deadline: Deadline, logger: 
                     logger.error("FOV %d failed: %s", outcome.fov, outcome.error)
     progress.show(final=True)
     return [outcomes[fov] for fov in plan.fovs]
+
+
+def _site(job: FovJob, run_id: str) -> Site:
+    return Site(run_id, job.output_dir, job.recording, job.provenance.fingerprint.input)
 
 
 def _final_state(outcomes: list[FovOutcome]) -> State[Any]:

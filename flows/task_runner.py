@@ -1,8 +1,9 @@
 """Where the FOVs of a run are computed: threads of this process, or any Dask cluster.
 
 `PYAMA_DASK_ADDRESS` names a running scheduler; `PYAMA_DASK_CLUSTER_CLASS`, with `PYAMA_DASK_CLUSTER_KWARGS` as JSON,
-a cluster that is started for the run, e.g. `dask_jobqueue.SLURMCluster`. Without either, a run has threads of its
-own: they start in a tenth of a second, and the kernels leave the GIL to each other.
+a cluster that is started for the run, e.g. `dask_jobqueue.SLURMCluster`; with `PYAMA_DASK_MAXIMUM` it has as many
+workers as there is work for. Without either, a run has threads of its own: they start in a tenth of a second, and the
+kernels leave the GIL to each other.
 """
 
 import logging
@@ -23,11 +24,13 @@ _LOOPBACK = "127.0.0.1:0"
 class ClusterSettings(BaseSettings):
     """How the environment asks for a cluster."""
 
-    model_config = SettingsConfigDict(env_prefix="PYAMA_DASK_")
+    model_config = SettingsConfigDict(env_prefix="PYAMA_DASK_", env_ignore_empty=True)
 
     address: str | None = Field(None, description="Address of a running scheduler, e.g. tcp://10.0.0.1:8786")
     cluster_class: str | None = Field(None, description="Importable name of a Dask cluster class")
     cluster_kwargs: dict[str, Any] = Field(default_factory=dict, description="Its arguments, as JSON")
+    minimum: int = Field(1, ge=1, description="Fewest workers of a cluster that grows with the work that waits")
+    maximum: int | None = Field(None, ge=1, description="Most workers of such a cluster; unset: it does not grow")
 
     @classmethod
     def from_environment(cls) -> Self:
@@ -50,7 +53,22 @@ class ClusterSettings(BaseSettings):
             raise InvalidParametersError(
                 "PYAMA_DASK_ADDRESS and PYAMA_DASK_CLUSTER_CLASS exclude each other; unset one"
             )
+        if settings.maximum is None:
+            return settings
+        if not settings.cluster_class:
+            raise InvalidParametersError(
+                "PYAMA_DASK_MAXIMUM needs PYAMA_DASK_CLUSTER_CLASS: other workers are not ours"
+            )
+        if settings.minimum > settings.maximum:
+            raise InvalidParametersError(
+                f"PYAMA_DASK_MINIMUM must be at most PYAMA_DASK_MAXIMUM (got {settings.minimum} and {settings.maximum})"
+            )
         return settings
+
+    @property
+    def adapt_kwargs(self) -> dict[str, int] | None:
+        """Bounds of a cluster that grows with the work that waits; None for one that does not."""
+        return None if self.maximum is None else {"minimum": self.minimum, "maximum": self.maximum}
 
 
 def make_task_runner(n_workers: int | None, logger: logging.Logger | logging.LoggerAdapter[Any]) -> DaskTaskRunner:
@@ -78,7 +96,11 @@ def make_task_runner(n_workers: int | None, logger: logging.Logger | logging.Log
         if settings.address:
             return DaskTaskRunner(address=settings.address)
         try:
-            return DaskTaskRunner(cluster_class=settings.cluster_class, cluster_kwargs=settings.cluster_kwargs)
+            return DaskTaskRunner(
+                cluster_class=settings.cluster_class,
+                cluster_kwargs=settings.cluster_kwargs,
+                adapt_kwargs=settings.adapt_kwargs,
+            )
         except (ImportError, AttributeError, ValueError) as error:
             raise ClusterError(
                 f"cannot find the cluster class {settings.cluster_class}: {error}; check PYAMA_DASK_CLUSTER_CLASS"
@@ -99,14 +121,19 @@ def make_task_runner(n_workers: int | None, logger: logging.Logger | logging.Log
     )
 
 
+def has_own_threads(runner: DaskTaskRunner) -> bool:
+    """Whether a task runner computes in threads of this process, as `make_task_runner` has it without any setting."""
+    return runner.cluster_class is distributed.LocalCluster
+
+
 def usable_cpus() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def count_threads(client: distributed.Client) -> int:
-    """Threads of all workers of a cluster; at least 1, as workers may still be on their way."""
-    return max(sum(map(int, client.nthreads().values())), 1)
+    """Threads of all workers that a cluster has at this moment."""
+    return sum(map(int, client.nthreads().values()))
 
 
 def connect(runner: DaskTaskRunner) -> distributed.Client:

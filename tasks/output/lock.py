@@ -103,6 +103,7 @@ class OutputLock:
         owner = json.dumps({"pid": os.getpid(), "run": self._run_id}, sort_keys=True)
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, owner.encode(), 0)
+        os.fsync(self._descriptor)  # workers on other machines look whether they see the folder of this run
 
 
 def lock_holder(output_dir: Path) -> str | None:
@@ -124,6 +125,14 @@ def lock_holder(output_dir: Path) -> str | None:
             return None if free else _owner(descriptor)
         finally:
             os.close(descriptor)
+
+
+def signed_by(output_dir: Path) -> str | None:
+    """Id of the run that has signed the lock file; None where there is none, or none that can be read."""
+    try:
+        return str(json.loads((output_dir / LOCK_FILE).read_bytes())["run"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def busy_message(output_dir: Path, run_id: str) -> str:
