@@ -5,7 +5,7 @@ A feature is one small function in a registry, with its unit and a line of descr
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -203,3 +203,9 @@ def parse_column_name(column: str) -> tuple[str, int] | None:
     """Feature and channel of a column of the traces table; None where it is no feature's."""
     match = _COLUMN_NAME.fullmatch(column)
     return (match[1], int(match[2])) if match else None
+
+
+def feature_columns(columns: Iterable[str]) -> dict[str, tuple[str, int]]:
+    """Those columns of a table that hold a feature, each with the feature and the channel."""
+    parsed = {column: parse_column_name(column) for column in columns}
+    return {column: feature for column, feature in parsed.items() if feature is not None}

@@ -1,6 +1,5 @@
 """What a merge is asked to do, held against the samples file and the tables that are there; all mistakes at once."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +8,13 @@ from pydantic import Field
 
 from tasks.configuration import AbsolutePath, RequestModel
 from tasks.errors import InvalidParametersError
+from tasks.features import feature_columns
 from tasks.output import MANIFEST_FILE, FovLayout, Manifest, check_free, read_manifest
 from tasks.output.layout import INSPECTED_ENDING, fov_directory
 from tasks.output.os_errors import told
 from tasks.samples import Sample, examine_samples, format_fovs
 from tasks.traces import IDENTITY_COLUMNS, header_columns
 
-_FEATURE = re.compile(r"\w+_ch_\d+")
 _TABLE_ENDING = "traces.csv"
 _LONGEST_HEADER = 1 << 16
 _MOST_PROBLEMS = 20
@@ -67,7 +66,7 @@ class MergePlan:
     @property
     def features(self) -> tuple[str, ...]:
         """Columns that get tidy files of their own, e.g. `area_ch_0`."""
-        return feature_columns(self.columns)
+        return tuple(feature_columns(self.columns))
 
     @property
     def files(self) -> list[str]:
@@ -79,11 +78,6 @@ class MergePlan:
     def n_fovs(self) -> int:
         """FOVs of all samples."""
         return sum(len(sample.tables) for sample in self.samples)
-
-
-def feature_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
-    """Columns of features in a channel."""
-    return tuple(column for column in columns if _FEATURE.fullmatch(column))
 
 
 def make_merge_plan(request: MergeRequest, check_path: PathCheck = lambda _: None) -> MergePlan:
@@ -114,7 +108,7 @@ def make_merge_plan(request: MergeRequest, check_path: PathCheck = lambda _: Non
         problems += examined.problems()
     else:
         problems.append(f"input_dir: {input_dir} is no folder; name the output folder of a processing job")
-    problems += _clashing_files(plans, feature_columns(examined.columns))
+    problems += _clashing_files(plans, tuple(feature_columns(examined.columns)))
     if problems:
         raise InvalidParametersError(_listed(problems))
     return MergePlan(output_dir, examined.columns, tuple(plans), request.parquet)

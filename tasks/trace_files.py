@@ -19,6 +19,7 @@ import pyarrow.csv as arrow_csv
 from numpy.typing import NDArray
 
 from tasks.errors import TraceFileError
+from tasks.features import feature_columns
 from tasks.traces import IDENTITY_COLUMNS, PARENT_COLUMN, POSITION_COLUMNS, header_columns
 
 TimeUnit = Literal["min", "h", "s"]
@@ -35,7 +36,6 @@ _UNIT_NAMES: dict[str, TimeUnit] = {
     **dict.fromkeys(("s", "second", "seconds"), "s"),
 }
 _PER_HOUR: dict[TimeUnit, float] = {"min": 60.0, "h": 1.0, "s": 3600.0}
-_FEATURE = re.compile(r"(?P<name>\w+)_ch_(?P<channel>\d+)")
 _DEFAULT_FEATURE = "intensity_total"
 _NULLS = ["", "nan", "NaN", "NAN", "NA", "N/A", "null", "None"]
 _TYPES = {"fov": pa.int32(), "cell": pa.int32(), "frame": pa.int32(), "time": pa.float64(), "good": pa.bool_()}
@@ -250,13 +250,13 @@ def _choose_column(path: Path, columns: tuple[str, ...], asked: str | None) -> s
         return asked
     if "value" in columns:
         return "value"
-    features = [match for match in map(_FEATURE.fullmatch, columns) if match]
-    totals = [match for match in features if match["name"] == _DEFAULT_FEATURE]
+    features = feature_columns(columns)
+    totals = {channel: column for column, (name, channel) in features.items() if name == _DEFAULT_FEATURE}
     if totals:
-        return min(totals, key=lambda match: int(match["channel"]))[0]
+        return totals[min(totals)]
     if len(features) == 1:
-        return features[0][0]
-    found = [match[0] for match in features] or [name for name in allowed if name not in POSITION_COLUMNS]
+        return next(iter(features))
+    found = list(features) or [name for name in allowed if name not in POSITION_COLUMNS]
     raise TraceFileError(
         f"{path.name}: expected a column intensity_total_ch_N, or a single feature; found "
         f"{', '.join(found) or 'no feature'}; name the column to read"

@@ -15,7 +15,7 @@ An observation is a cell in a frame, a variable a feature of a channel:
     `sample`, `time_units` and `version`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,9 +24,8 @@ import pandas as pd
 import pyarrow as pa
 
 from tasks.errors import ExportError, TraceFileError
-from tasks.export.sources import Source, split_feature_column
-from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES
-from tasks.merge_plan import feature_columns
+from tasks.export.sources import Source
+from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES, feature_columns
 from tasks.output.atomic import replacing, sync_file
 from tasks.output.os_errors import told
 from tasks.trace_files import minutes_per_unit, read_all_columns, read_header
@@ -61,7 +60,7 @@ def write_anndata(source: Source, target: Path) -> int:
     except ModuleNotFoundError as error:
         raise ExportError("anndata is not installed; install pyama-backend[anndata]") from error
     table = _read(source)
-    features = feature_columns(tuple(table.column_names))
+    features = feature_columns(table.column_names)
     spatial = [name for name in _POSITION if name in table.column_names]
     values = {name: table.column(name).to_numpy() for name in (*features, *spatial)}
     data = anndata.AnnData(
@@ -102,16 +101,15 @@ def _observations(table: pa.Table) -> pd.DataFrame:
     return rows.set_index(fov + "-" + cell + "-" + frame)
 
 
-def _variables(features: Sequence[str]) -> pd.DataFrame:
+def _variables(features: Mapping[str, tuple[str, int]]) -> pd.DataFrame:
     units = {
         **{name: feature.unit for name, feature in PHASE_FEATURES.items()},
         **{name: feature.unit for name, feature in FLUORESCENCE_FEATURES.items()},
     }
-    split = [split_feature_column(column) for column in features]
     columns = {
-        "name": features,
-        "feature": [name for name, _ in split],
-        "channel": [channel for _, channel in split],
-        "unit": [units.get(name, "") for name, _ in split],
+        "name": list(features),
+        "feature": [name for name, _ in features.values()],
+        "channel": [channel for _, channel in features.values()],
+        "unit": [units.get(name, "") for name, _ in features.values()],
     }
     return pd.DataFrame(columns).astype(object).astype({"channel": int}).set_index("name")

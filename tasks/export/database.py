@@ -32,9 +32,9 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from tasks.errors import ExportError, TraceFileError
-from tasks.export.sources import Source, split_feature_column
+from tasks.export.sources import Source
+from tasks.features import feature_columns
 from tasks.fitting.results import FitRow, read_rows
-from tasks.merge_plan import feature_columns
 from tasks.trace_files import minutes_per_unit, read_all_columns, read_header
 from tasks.traces import POSITION_COLUMNS
 
@@ -193,7 +193,7 @@ def _known(connection: sa.Connection, source: Source) -> sa.Row[Any] | None:
 
 def _write_traces(connection: sa.Connection, source: Source, table_id: int, on_rows: RowListener) -> int:
     header = read_header(source.path)
-    features = {column: split_feature_column(column) for column in feature_columns(header.columns)}
+    features = feature_columns(header.columns)
     in_minutes = minutes_per_unit(header.time_units)
     others = ["good", *(name for name in (*POSITION_COLUMNS, "parent") if name in header.columns)]
     n_rows = 0

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from tasks.errors import TraceFileError
+from tasks.features import feature_columns
 from tasks.fitting.results import is_fit_table
-from tasks.merge_plan import feature_columns
 from tasks.output import fov_directories
 from tasks.output.layout import INSPECTED_ENDING
 from tasks.output.os_errors import told
@@ -80,12 +80,6 @@ def find_sources(paths: Iterable[Path], experiment: str | None = None) -> list[S
     if problems:
         raise TraceFileError("; ".join(problems))
     return sources
-
-
-def split_feature_column(column: str) -> tuple[str, int]:
-    """Feature and channel that a column of a table is of."""
-    name, _, channel = column.rpartition("_ch_")
-    return name, int(channel)
 
 
 def _tables_of(folder: Path) -> list[Path]:

@@ -72,9 +72,7 @@ class Provenance:
         """
         return cls(
             fingerprint=Fingerprint(input_fingerprint(recording), parameter_fingerprint(configuration)),
-            input=InputFile(
-                recording_name(recording), _size_bytes(recording), dict(sizes), tuple(channel_names)
-            ),
+            input=InputFile(recording_name(recording), _size_bytes(recording), dict(sizes), tuple(channel_names)),
             parameters=canonical_parameters(configuration),
         )
 
