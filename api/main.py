@@ -117,10 +117,15 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestLog)
     for routers, prefix in ((ROUTERS, BASE), (ROOT_ROUTERS, "")):
         for router in routers:
-            app.include_router(router, prefix=prefix, dependencies=[Depends(check_role)], responses=documented_errors())
+            add_routes(app, router, prefix)
     add_documentation(app)
     add_page(app)
     return app
+
+
+def add_routes(app: FastAPI, router: APIRouter, prefix: str) -> None:
+    """Add routes under a prefix, for those who may use them."""
+    app.include_router(router, prefix=prefix, dependencies=[Depends(check_role)], responses=documented_errors())
 
 
 @asynccontextmanager
