@@ -101,7 +101,7 @@ def _program(
 
 @app.command()
 def process(
-    file: Annotated[Path, typer.Argument(help="The recording, e.g. an ND2 file.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="The recording, or the pattern of a TIFF series.", show_default=False)],
     output_dir: Annotated[
         Path, typer.Option("--output-dir", "-o", help="Folder of the results; created if it is not there.")
     ],
@@ -145,6 +145,8 @@ def process(
     For example:
 
     pyama process film.nd2 -o results
+
+    pyama process 'img_{fov}_{time}_{channel}.tif' -o results
 
     pyama process film.nd2 -o results --fovs 0-3,5 --set min_frames=10
 

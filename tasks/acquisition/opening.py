@@ -95,4 +95,4 @@ def recording_files(path: str | Path) -> Sequence[Path]:
 
 def known_suffixes() -> list[str]:
     """Endings of the files and folders that can be opened, e.g. `.nd2`."""
-    return sorted({*FILE_ENDINGS, *FOLDER_ENDINGS})
+    return [*FILE_ENDINGS, *FOLDER_ENDINGS]
