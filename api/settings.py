@@ -43,6 +43,17 @@ def _origin(value: object) -> object:
 AbsoluteFolder = Annotated[Path, BeforeValidator(_absolute)]
 """An absolute path; `~` stands for the home directory."""
 
+
+def _web_address(value: object) -> object:
+    text = str(value)
+    if not text.startswith(("http://", "https://")):
+        raise ValueError(f"an address is written as https://lab.example.org/pyama, not {text!r}")
+    return text.rstrip("/")
+
+
+WebAddress = Annotated[str, BeforeValidator(_web_address)]
+"""Where browsers find something; a path may be part of it."""
+
 Origin = Annotated[str, BeforeValidator(_origin)]
 """Where a web page comes from, as browsers tell it: scheme, host and port."""
 
@@ -66,6 +77,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", min_length=1, description="Address that `python -m pyama_backend` listens at")
     port: int = Field(8000, ge=0, le=65535, description="Port that it listens at; 0: any free one")
+    public_url: WebAddress | None = Field(
+        None, description="Where browsers find the API, for links in the Prefect UI; unset: this host and port"
+    )
     debug: bool = Field(False, description="Log more")
     home: AbsoluteFolder = Field(
         default_factory=lambda: Path.home() / ".pyama", description="Folder of what the API processes of a host share"

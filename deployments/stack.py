@@ -134,6 +134,7 @@ class Stack:
             "PREFECT_HOME": str(self.home),
             "PREFECT_API_URL": f"{self.prefect_url}/api",
             "PREFECT_UI_URL": self.prefect_url,
+            "PYAMA_PUBLIC_URL": settings.public_url or self.api_url,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,orphans",
             "PREFECT_WORKER_QUERY_SECONDS": "1",

@@ -14,6 +14,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.fovs import FovOutcome, compute_fovs
+from flows.gallery import show_pictures
 from flows.progress import ProgressArtifact, RunProgress
 from flows.recruiting import recruited
 from flows.site import Site
@@ -79,6 +80,7 @@ def process_acquisition(
     create_table_artifact(
         table=[outcome.as_row() for outcome in outcomes], key="fovs", description=f"FOVs of {plan.metadata.path.name}"
     )
+    show_pictures(plan.output_dir, plan.provenance, plan.fovs)
     return _final_state(outcomes)
 
 

@@ -249,6 +249,9 @@ class ScienceParameters(Model):
         "npy", description="How they are written: as NumPy's files, or as OME-Zarr images, which are compressed"
     )
     parquet: bool = Field(False, description="Write the table of traces as Parquet too")
+    pictures: bool = Field(
+        True, description="Write pictures of each FOV: frames with outlines, cells over time, plots of the traces"
+    )
 
     @model_validator(mode="after")
     def _areas_in_order(self) -> Self:

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 Image = NDArray[Any]
 Mask = NDArray[np.bool_]
 
-_MOST_SAMPLED = 1 << 18
+MOST_SAMPLED = 1 << 18
 """Pixels that percentiles are taken of; more are not told apart by the eye, and cost time."""
 
 
-def contrast_limits(image: Image, low: float, high: float) -> tuple[float, float]:
+def contrast_limits(image: Image, low: float, high: float, most_sampled: int = MOST_SAMPLED) -> tuple[float, float]:
     """Percentiles of an image, of evenly spaced rows and columns where it is large.
 
     Parameters
@@ -24,13 +24,15 @@ def contrast_limits(image: Image, low: float, high: float) -> tuple[float, float
         (H, W) of any real dtype, in counts.
     low, high
         Percentiles, 0 to 100.
+    most_sampled
+        Pixels that are looked at, about.
 
     Returns
     -------
     tuple of float
         The counts that are to be black and white; (0, 0) where no pixel is finite.
     """
-    step = int(np.ceil(np.sqrt(max(1.0, image.size / _MOST_SAMPLED))))
+    step = int(np.ceil(np.sqrt(max(1.0, image.size / most_sampled))))
     sample = image[::step, ::step].ravel()
     if not np.issubdtype(sample.dtype, np.integer):
         sample = sample[np.isfinite(sample)]
@@ -48,9 +50,16 @@ def to_grey(image: Image, black: float, white: float) -> NDArray[np.uint8]:
     lowest, span = np.float32(black), np.float32(white - black)
     if not span > 0:
         return np.where(image > lowest, np.uint8(255), np.uint8(0))
-    above = np.clip(np.asarray(image, np.float32) - lowest, 0, span)
-    grey: NDArray[np.uint8] = np.nan_to_num(np.rint(above / span * 255), nan=0).astype(np.uint8)
-    return grey
+    shades = image.astype(np.float32)
+    # In place: fresh memory for every step would cost more than the step.
+    shades -= lowest
+    np.clip(shades, 0, span, out=shades)
+    shades /= span
+    shades *= 255
+    np.rint(shades, out=shades)
+    if not np.issubdtype(image.dtype, np.integer):
+        shades[np.isnan(shades)] = 0
+    return shades.astype(np.uint8)
 
 
 def reduction(height: int, width: int, max_size: int) -> int:

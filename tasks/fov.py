@@ -27,6 +27,8 @@ from tasks.output.layout import zarr_name
 from tasks.output.manifest import FileRecord
 from tasks.output.stack import StackWriter
 from tasks.output.zarr_stack import Scale
+from tasks.pictures.making import Pictures
+from tasks.pictures.views import PictureFrames
 from tasks.regions import LabelledFrame
 from tasks.scratch import scratch
 from tasks.traces import TraceRows, trace_columns
@@ -65,7 +67,7 @@ def process_fov(
     on_frame: FrameListener | None = None,
     helpers: Helpers | None = None,
 ) -> FovSummary:
-    """Turn one FOV of a recording into its traces table and image stacks.
+    """Turn one FOV of a recording into its traces table, image stacks and pictures.
 
     Parameters
     ----------
@@ -97,7 +99,8 @@ def process_fov(
     recording.check_frames(fov)
     metadata, parameters = recording.metadata, configuration.parameters
     stacks = Stacks(directory, metadata, configuration)
-    work = stacks.frame_work(fov)
+    pictures = Pictures(metadata, configuration.channels, fov) if parameters.pictures else None
+    work = stacks.frame_work(fov, pictures.frames if pictures else None)
     linker = make_linker(parameters)
     rows = TraceRows(configuration.channels)
     without_background: dict[int, list[int]] = {}
@@ -109,6 +112,8 @@ def process_fov(
             t, frame = waiting.popleft()
             stacks.finish(t, frame.written, frame.labelled, cells)
             rows.add_frame(cells, frame.labelled.regions, frame.intensities)
+            if pictures is not None:
+                pictures.add_frame(t, frame.views, frame.labelled, cells)
 
     for t, frame in enumerate(_in_order(work, recording, helpers)):
         waiting.append((t, frame))
@@ -135,6 +140,9 @@ def process_fov(
     directory.write_text(directory.layout.traces, chain([",".join(columns) + "\n"], lines()))
     if parameters.parquet:
         directory.write_parquet(directory.layout.traces_parquet, columns, lines())
+    if pictures is not None:
+        for name, content in pictures.files(directory.layout, rows, kept):
+            directory.write_bytes(name, [content])
     return FovSummary(
         n_cells=len(np.unique(rows.cells[kept])),
         warnings=(
@@ -166,7 +174,7 @@ class Stacks:
             self._labeled = begin(layout.labeled(phase), np.uint16)
             self._tracked = begin(layout.tracked(phase), np.uint16)
 
-    def frame_work(self, fov: int) -> FrameWork:
+    def frame_work(self, fov: int, pictures: PictureFrames | None) -> FrameWork:
         """What is to be done with each frame by itself."""
         return FrameWork(
             fov=fov,
@@ -174,6 +182,7 @@ class Stacks:
             raw={channel: stack.sink for channel, stack in self._raw.items()},
             backgrounds={channel: stack.sink for channel, stack in self._backgrounds.items()},
             labels=self._labeled.sink if self._labeled else None,
+            pictures=pictures,
         )
 
     def finish(self, t: int, written: dict[str, FileRecord], labelled: LabelledFrame, cells: NDArray[np.int32]) -> None:

@@ -23,6 +23,7 @@ from tasks.finding import find_cells
 from tasks.methods import RegisteredParameters
 from tasks.output.manifest import FileRecord
 from tasks.output.stack import FrameSink
+from tasks.pictures.views import FrameViews, PictureFrames, take_views
 from tasks.regions import LabelledFrame, measure
 from tasks.registration import Registrar
 from tasks.scratch import scratch
@@ -54,6 +55,8 @@ class FrameResult:
     """How far the stage has moved the picture since the frame before: y and x, in pixels."""
     written: dict[str, FileRecord]
     """What was written of this frame, by the stack's name."""
+    views: FrameViews | None
+    """What pictures show of it."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class FrameWork:
     """Where each channel's images go, by channel number; empty where they are not kept."""
     backgrounds: dict[int, FrameSink]
     labels: FrameSink | None
+    pictures: PictureFrames | None
+    """Frames that pictures are made of; None where there are to be none."""
 
     def do(self, recording: Recording, frames: Iterable[int]) -> Iterator[FrameResult]:
         """Measure frames and write their images, one at a time.
@@ -97,6 +102,7 @@ class FrameWork:
                 without_background=tuple(c for c, surface in frame.backgrounds.items() if surface.without_background),
                 shift=registrar.next(images[channels.phase.channel]) if registrar else (0, 0),
                 written=self._write(t, images, frame),
+                views=self._views(t, images, frame),
             )
 
     def do_chunk(self, path: Path, frames: range, on_frame: Callable[[], None] | None = None) -> list[FrameResult]:
@@ -109,6 +115,13 @@ class FrameWork:
                 if on_frame is not None:
                     on_frame()
         return results
+
+    def _views(self, t: int, images: NDArray[Any], frame: MeasuredFrame) -> FrameViews | None:
+        if self.pictures is None:
+            return None
+        margin = self.configuration.parameters.border_margin
+        channels = self.configuration.channels.numbers
+        return take_views(t, images, channels, frame.labelled.regions, self.pictures, margin)
 
     def _write(self, t: int, images: NDArray[Any], frame: MeasuredFrame) -> dict[str, FileRecord]:
         written, shape = {}, images.shape[1:]

@@ -76,6 +76,22 @@ class TraceRows:
         """(n, 4) box of each row."""
         return np.concatenate([np.empty((0, 4), np.int32), *self._boxes])
 
+    @property
+    def frames(self) -> NDArray[np.int64]:
+        """(n,) frame of each row."""
+        return np.repeat(np.arange(len(self._cells)), [len(cells) for cells in self._cells])
+
+    @property
+    def features(self) -> NDArray[np.float64]:
+        """(n, n_features) features of each row, in the table's order."""
+        return self._table[:, len(POSITION_COLUMNS) :]
+
+    @property
+    def _table(self) -> NDArray[np.float64]:
+        """(n, n_columns) positions and features of each row."""
+        n_columns = len(trace_columns(self.channels)) - len(IDENTITY_COLUMNS)
+        return np.concatenate([np.empty((0, n_columns)), *self._values])
+
     def to_lines(
         self,
         fov: int,
@@ -96,13 +112,11 @@ class TraceRows:
         parents
             Mothers of those cells that have one, which need not be in the table; without it, there is no column.
         """
-        cells, frames = self.cells, np.repeat(np.arange(len(self._cells)), [len(cells) for cells in self._cells])
-        n_values = len(trace_columns(self.channels)) - len(IDENTITY_COLUMNS)
-        values = np.concatenate([np.empty((0, n_values)), *self._values])
+        cells, frames, values = self.cells, self.frames, self._table
         mothers = _mothers(cells, parents)
         rows = np.flatnonzero(kept)
         rows = rows[np.lexsort((frames[rows], cells[rows]))]
-        row = f"{fov},%d,%d,%.6f,True" + ",%d" * mothers.shape[1] + ",%.6f" * n_values + "\n"
+        row = f"{fov},%d,%d,%.6f,True" + ",%d" * mothers.shape[1] + ",%.6f" * values.shape[1] + "\n"
         # Numbers of Python take several times the memory of an array's.
         for block in np.split(rows, range(_ROWS_IN_A_BLOCK, len(rows), _ROWS_IN_A_BLOCK)):
             times = times_min[frames[block]]

@@ -70,6 +70,7 @@ def test_an_empty_variable_is_none(environment: pytest.MonkeyPatch) -> None:
         ("PYAMA_ALLOWED_PATHS", " , ", "names nothing"),
         ("PYAMA_API_KEYS", ",", "names nothing"),
         ("PYAMA_CORS_ORIGINS", "lab.example", "https://"),
+        ("PYAMA_PUBLIC_URL", "lab.example", "https://"),
         ("PYAMA_RATE_LIMIT", "0", "'0'"),
         ("PYAMA_MAX_BODY_BYTES", "10", "'10'"),
         ("PYAMA_HOME", "here", "absolute"),

@@ -99,10 +99,13 @@ class FovDirectory:
 
     def write_text(self, name: str, pieces: Iterable[str]) -> None:
         """Write a file as UTF-8, piece by piece, line ends as they are."""
+        self.write_bytes(name, (piece.encode() for piece in pieces))
+
+    def write_bytes(self, name: str, pieces: Iterable[bytes]) -> None:
+        """Write a file, piece by piece."""
         path, n_bytes, crc = self._temporary / name, 0, 0
         with told("write", path), durable(path) as file:
-            for piece in pieces:
-                content = piece.encode()
+            for content in pieces:
                 file.write(content)
                 n_bytes, crc = n_bytes + len(content), zlib_ng.crc32(content, crc)
         self._files[name] = FileRecord(n_bytes, crc)

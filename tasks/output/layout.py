@@ -61,6 +61,20 @@ class FovLayout:
         """Who has marked which cells, and when."""
         return self._name("traces_inspected.json")
 
+    def overview(self, channel: int) -> str:
+        """Picture of the first, middle and last frame of a channel."""
+        return self._name(f"qc_overview_ch_{channel}.jpg")
+
+    @property
+    def filmstrip(self) -> str:
+        """Picture of a few cells over time."""
+        return self._name("qc_filmstrip.jpg")
+
+    @property
+    def plots(self) -> str:
+        """Picture of the traces of each feature."""
+        return self._name("qc_traces.png")
+
     def phase(self, channel: int) -> str:
         """(T, H, W) raw phase, in the recording's dtype."""
         return self._name(f"pc_ch_{channel}.npy")
