@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1, description="Address that `python -m pyama_backend` listens at")
     port: int = Field(8000, ge=0, le=65535, description="Port that it listens at; 0: any free one")
     public_url: WebAddress | None = Field(
-        None, description="Where browsers find the API, for links in the Prefect UI; unset: this host and port"
+        None, description="Where browsers find the API, for links in the Prefect UI and in notices; unset: this host and port"
     )
     debug: bool = Field(False, description="Log more")
     home: AbsoluteFolder = Field(
@@ -115,9 +115,6 @@ class Settings(BaseSettings):
     nightly_timezone: str = Field("UTC", description="Time zone of that, e.g. Europe/Berlin")
     nightly_wait: bool = Field(False, description="Whether that run waits for the end of what it started")
 
-    public_url: str | None = Field(
-        None, pattern=r"^https?://[^\s?#]+$", description="Where users reach the API; unset: PYAMA_HOST and PYAMA_PORT"
-    )
     webhooks: Annotated[tuple[Webhook, ...], NoDecode, BeforeValidator(_listed)] = Field(
         (), description="Comma-separated addresses that are told of the end of every job; unset: none"
     )
