@@ -3,6 +3,7 @@
 # make test         the test suite
 # make test-stack   the tests on the whole one-machine stack that take minutes
 # make chaos        break the whole stack at random moments, and compare (N=200 SEED=1 DATABASE=sqlite or postgresql)
+# make browser      a browser for the tests of the page, where there is none yet
 # make lint         formatting, style and types
 # make bench        how fast it is here
 # make clean        remove the virtual environment and what tools left behind
@@ -15,7 +16,7 @@ N := 200
 SEED := 1
 DATABASE := sqlite
 
-.PHONY: demo up test test-stack chaos lint bench install clean help
+.PHONY: demo up test test-stack chaos browser lint bench install clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -35,6 +36,9 @@ test-stack: install
 
 chaos: install
 	$(BIN)/python -m tests.chaos --faults $(N) --seed $(SEED) --database $(DATABASE) --report chaos-$(DATABASE)-$(SEED).json
+
+browser:
+	@sh deployments/install_browser.sh
 
 lint: install
 	$(BIN)/ruff format --check

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -68,6 +68,10 @@ CONTROL_POOL = "pyama-control"
 _ANSWER_TIMEOUT_S = 8.0
 _READY_TIMEOUT_S = 3.0
 _TURN_PATIENCE_S = 10.0
+_LOOK_INTERVAL_S = 0.5
+_WORKERS_LAST_WORD = "Flow run was cancelled successfully."
+"""What Prefect's worker tells of a run that it has cancelled, after it has imported the flow to look for its hooks."""
+_WORKERS_PATIENCE = timedelta(seconds=20)
 _UNDO_PAUSES_S = (1.0, 10.0, 60.0)
 MOST_IN_A_FILTER = 200
 """Prefect refuses more results at a time."""
@@ -295,6 +299,8 @@ class Orchestrator:
     async def retry(self, job_id: str) -> Job:
         """Have a job that failed or was cancelled taken up again; what it has finished is not computed again.
 
+        Soon after a job was cancelled, this takes some seconds.
+
         Raises
         ------
         JobNotFoundError
@@ -306,6 +312,9 @@ class Orchestrator:
         OutputDirBusyError
             Where another job uses its folder.
         """
+        job = await self.job(job_id, now=True)
+        if job.status == "cancelled":
+            await self._await_worker(UUID(job.job_id))
         async with host_lock(self._settings.home / "start.lock", _TURN_PATIENCE_S):
             job = await self.job(job_id, now=True)
             if not job.ended:
@@ -318,6 +327,24 @@ class Orchestrator:
                 except ObjectNotFound as error:
                     raise _not_found(job_id) from error
         return await self.job(job_id, now=True)
+
+    async def _await_worker(self, run_id: UUID) -> None:
+        """Wait until the worker, too, has told that a run is cancelled: it does so late, whatever the state is by then.
+
+        Where it has not heard of the cancelling, it never does.
+        """
+        while True:
+            async with _answering():
+                try:
+                    run = await self._client.read_flow_run(run_id)
+                except ObjectNotFound:
+                    return
+            state = run.state
+            if state is None or run.infrastructure_pid is None or state.message == _WORKERS_LAST_WORD:
+                return
+            if state.type is not StateType.CANCELLED or datetime.now(UTC) - state.timestamp > _WORKERS_PATIENCE:
+                return
+            await asyncio.sleep(_LOOK_INTERVAL_S)
 
     async def _take_up(self, run_id: UUID, folder: str | None) -> None:
         run = await self._client.read_flow_run(run_id)

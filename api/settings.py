@@ -78,7 +78,8 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1, description="Address that `python -m pyama_backend` listens at")
     port: int = Field(8000, ge=0, le=65535, description="Port that it listens at; 0: any free one")
     public_url: WebAddress | None = Field(
-        None, description="Where browsers find the API, for links in the Prefect UI and in notices; unset: this host and port"
+        None,
+        description="Where browsers find the API, for links in the Prefect UI and in notices; unset: this host and port",
     )
     debug: bool = Field(False, description="Log more")
     home: AbsoluteFolder = Field(

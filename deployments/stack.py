@@ -199,7 +199,8 @@ class Stack:
             if await self._deploy.wait() != 0:
                 raise RunFailedError("the flows could not be deployed; the log above tells why")
             await self._until_answering(f"{self.api_url}/health/ready", None)
-            tell("pyama", f"ready: {self.api_url}/docs (API), {self.prefect_url} (Prefect UI); Ctrl-C stops everything")
+            pages = f"{self.api_url}/ (page), {self.api_url}/docs (API), {self.prefect_url} (Prefect UI)"
+            tell("pyama", f"ready: {pages}; Ctrl-C stops everything")
             await asyncio.gather(*keepers)
         finally:
             await asyncio.shield(self._stop(keepers))

@@ -76,6 +76,13 @@ def test_a_folder_is_listed_folders_first(client: httpx.Client, tree: Path) -> N
     assert listed(client, tree) == ["data[1]", "one", "über", "a.nd2", "B.ND2", "c.czi", "d.txt"]
 
 
+def test_browsing_begins_in_the_allowed_folders(client: httpx.Client, tree: Path, tmp_path: Path) -> None:
+    assert client.get(f"{BASE}/processing/starting-folders").json()["folders"] == [str(Path.home()), "/"]
+    with api(tmp_path, allowed_paths=(tree, tmp_path)) as restricted:
+        answer = restricted.get(f"{BASE}/processing/starting-folders").json()
+    assert answer["folders"] == [str(tree), str(tmp_path)]
+
+
 def test_hidden_entries_are_listed_when_asked_for(client: httpx.Client, tree: Path) -> None:
     assert {".cache", ".hidden.nd2"} <= set(listed(client, tree, include_hidden=True))
 

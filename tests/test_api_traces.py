@@ -47,7 +47,22 @@ def test_a_tidy_file_is_told(client: httpx.Client, tmp_path: Path) -> None:
             "n_gaps": 2,
             "n_cells_with_gaps": 2,
         },
+        "traces": [],
     }
+
+
+def test_traces_of_cells_are_told(client: httpx.Client, tmp_path: Path) -> None:
+    path = tmp_path / "traces.csv"
+    path.write_text(TIDY)
+    answer = load(client, path, cells=[{"fov": 0, "cell": 2}, {"fov": 0, "cell": 1}])
+    assert answer.json()["traces"] == [
+        {"fov": 0, "cell": 2, "times": [0.0, 1.0], "values": [7.0, None]},
+        {"fov": 0, "cell": 1, "times": [0.0, 0.5, 1.5], "values": [5.0, None, -2.0]},
+    ]
+    unknown = load(client, path, cells=[{"fov": 1, "cell": 2}])
+    assert "no good rows of cell 2 in FOV 1" in error_of(unknown, 400, "INVALID_PARAMETERS")
+    error_of(load(client, path, cells=[{"fov": 0, "cell": "2"}]), 400, "INVALID_PARAMETERS")
+    error_of(load(client, path, cells=[{"fov": 0, "cell": 2}] * 101), 400, "INVALID_PARAMETERS")
 
 
 def test_a_table_of_a_fov_is_told(client: httpx.Client, tmp_path: Path) -> None:

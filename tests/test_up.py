@@ -73,6 +73,7 @@ def test_up_is_ready_runs_once_and_ctrl_c_leaves_nothing_behind(tmp_path: Path) 
         assert httpx.get(f"{running.api_url}/health/ready").json()["status"] == "ready"
         assert answers(f"http://127.0.0.1:{running.prefect_port}/api/health")
         (ready,) = (line for line in running.log if "ready: " in line)
+        assert f"{running.api_url}/ " in ready
         assert f"{running.api_url}/docs" in ready
         assert f"http://127.0.0.1:{running.prefect_port} " in ready
 

@@ -1,13 +1,13 @@
 // The cells of a FOV: their traces, a page of cells at a time, and which of them are good.
 
 import { get, post } from "./api.js";
-import { busy, button, field, fill, h, remembered } from "./dom.js";
+import { busy, button, fill, h, remembered } from "./dom.js";
 import { Plot } from "./plots.js";
 import { showProblem } from "./problems.js";
 import { counted, readableTime, spoken } from "./text.js";
 
 const PAGE = 50;
-const HEIGHT = 190;
+const HEIGHT = 165;
 
 export class CellPanel {
   onselect = () => {};
@@ -22,7 +22,10 @@ export class CellPanel {
     this.chips = h("div", { class: "cells", role: "group", "aria-label": "Cells" });
     this.heading = h("h2", {}, "Cells");
     this.inspected = h("p", { class: "hint" });
-    this.who = h("input", { type: "text", value: remembered.get("who"), autocomplete: "name", maxlength: 100 });
+    this.who = h("input", {
+      type: "text", value: remembered.get("who"), autocomplete: "name", maxlength: 100, class: "who",
+      placeholder: "Your name", "aria-label": "Your name", title: "Kept with your marks",
+    });
     this.good = button("Good", () => this.mark(true), "", { disabled: true, title: "Key g" });
     this.bad = button("Bad", () => this.mark(false), "", { disabled: true, title: "Key b" });
     this.plotArea = h("div", { class: "plots" });
@@ -33,14 +36,13 @@ export class CellPanel {
       h(
         "div", { class: "head" },
         this.heading, h("span", { class: "spacer" }),
-        h("div", { class: "joined", role: "group", "aria-label": "Mark the chosen cell" }, this.good, this.bad),
+        h("div", { class: "joined", role: "group", "aria-label": "Mark the chosen cell" }, this.who, this.good, this.bad),
       ),
       this.chips,
       this.problem,
       this.plotArea,
       this.pages,
-      h("details", { open: !this.who.value }, h("summary", {}, "Marking cells"),
-        field("Your name", this.who, "Kept with your marks. Cells that are marked bad stay out of merges; nothing is deleted.")),
+      h("p", { class: "hint" }, "Choose a cell here or in the image. Cells that are marked bad (keys g and b) stay out of merges; nothing is deleted."),
       this.inspected,
     );
     document.addEventListener("keydown", (event) => this.key(event), { signal });
@@ -141,7 +143,7 @@ export class CellPanel {
       // The last one is drawn over all others.
       const chosenLast = [...cells].sort((one, other) => (one.cell === this.selected) - (other.cell === this.selected));
       return {
-        axes: { x: `time (${unit})`, y: column.unit ?? "" },
+        axes: { x: `time (${unit})`, y: unitOf(column) },
         series: chosenLast.map((cell) => this.lineOf(cell, colours)),
         data: [axis, ...chosenLast.map((cell) => this.aligned(cell, cell.values[column.name]))],
         cursor: { drag: { x: false, y: false }, points: { show: false }, bind: { click: (self) => () => this.clicked(self) } },
@@ -202,7 +204,6 @@ export class CellPanel {
     const cell = this.selected;
     const who = this.who.value.trim();
     if (!who) {
-      this.who.closest("details").open = true;
       this.who.focus();
       fill(this.problem, h("p", { class: "warning", role: "alert" }, "Say who you are first: your name is kept with your marks."));
       return;
@@ -217,6 +218,9 @@ export class CellPanel {
     });
   }
 }
+
+/** Unit of a feature; what has none is a plain number. */
+const unitOf = ({ unit }) => (unit === "1" || unit == null ? "" : unit);
 
 /** Time of each frame in which a cell of the page was seen, in order. */
 function timesOf(cells) {

@@ -3,8 +3,8 @@
 /**
  * Make an element.
  *
- * Properties that begin with "on" are listeners; true and false switch attributes; null leaves one out. Children are
- * elements or text, and never parsed as HTML.
+ * Properties that begin with "on" are listeners; true and false switch attributes, but are words in those of ARIA and
+ * of data; null leaves one out. Children are elements or text, and never parsed as HTML.
  */
 export function h(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
@@ -12,6 +12,7 @@ export function h(tag, properties = {}, ...children) {
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (name === "value") element.value = value;
     else if (name === "checked" || name === "disabled" || name === "hidden") element[name] = value;
+    else if (/^(aria|data)-/.test(name)) value != null && element.setAttribute(name, String(value));
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value != null) element.setAttribute(name, value);
   }

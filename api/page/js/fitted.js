@@ -178,7 +178,7 @@ class Fitted {
       h("p", { class: "hint" }, Object.entries(row.fitted_params).map(([parameter, value]) => {
         const error = row.std_errors[parameter];
         return `${parameter} = ${readableNumber(value)}${error == null ? "" : ` ± ${readableNumber(error, 2)}`}`;
-      }).join("   ")),
+      }).join(" · ")),
     );
   }
 }

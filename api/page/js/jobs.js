@@ -114,7 +114,8 @@ class JobCard {
       "li", { class: "card job", "data-job": job.job_id },
       h("div", { class: "head" }, h("h2", {}, job.name), h("span", { class: "kind" }, KINDS[job.kind].name), this.badge),
       h("div", { class: "progress" }, this.bar, this.percentage),
-      this.message, this.times, this.actions, this.problem,
+      h("div", { class: "foot" }, h("div", {}, this.message, this.times), this.actions),
+      this.problem,
     );
     this.update = this.update.bind(this);
   }

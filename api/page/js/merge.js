@@ -75,23 +75,23 @@ class Merge {
         : "No FOV is done there yet.";
       this.output.value = `${path}/merged`;
       this.samplesFile.value = `${path}/samples.yaml`;
-      if (!(await this.load(this.samplesFile.value, true))) this.add("sample", spans(numbers));
+      const { items } = await post("/processing/list-directory", { directory_path: path, filter_extensions: [".yaml"] });
+      if (items.some((item) => item.path === this.samplesFile.value)) await this.load(this.samplesFile.value);
+      else this.add("sample", spans(numbers));
     } catch (problem) {
       this.hint.textContent = "";
       fill(this.problem, showProblem(problem));
     }
   }
 
-  /** Take the samples of a file; whether there are any. */
-  async load(path, quietly = false) {
+  /** Take the samples of a file; one that is not there is going to be written. */
+  async load(path) {
     try {
       const { samples } = await post("/processing/samples/load", { file_path: path });
       fill(this.samples);
       for (const { name, fovs } of samples) this.add(name, fovs);
-      return true;
     } catch (problem) {
-      if (!quietly && problem.code !== "FILE_NOT_FOUND") fill(this.problem, showProblem(problem));
-      return false;
+      if (problem.code !== "FILE_NOT_FOUND") fill(this.problem, showProblem(problem));
     }
   }
 

@@ -19,7 +19,11 @@ class Explorer {
   constructor(extensions, start, close) {
     this.extensions = extensions;
     this.close = close;
-    this.input = h("input", { type: "text", spellcheck: "false", autocomplete: "off", autofocus: true });
+    this.asked = 0;
+    this.edited = false;
+    this.input = h("input", {
+      type: "text", spellcheck: "false", autocomplete: "off", autofocus: true, oninput: () => (this.edited = true),
+    });
     this.list = h("ul", { class: "files", "aria-label": "Files and folders" });
     this.places = h("div", { class: "places" });
     this.problem = h("div");
@@ -46,7 +50,8 @@ class Explorer {
         folders.map((folder) => button(folder, () => this.open(folder), "chip")),
         recent.map((file) => button(`★ ${file.name}`, () => this.choose(file.path), "chip", { title: file.path })),
       );
-      await this.open(start || remembered.get("folder") || folders[0], folders[0]);
+      // Whoever has typed a folder meanwhile wants that one.
+      if (!this.asked && !this.edited) await this.open(start || remembered.get("folder") || folders[0], folders[0]);
     } catch (problem) {
       fill(this.problem, showProblem(problem));
     }
@@ -59,16 +64,20 @@ class Explorer {
 
   /** Show a folder; another one where it cannot be shown. */
   async open(folder, otherwise = null) {
+    const asked = (this.asked += 1);
+    this.edited = false;
     fill(this.problem);
     try {
       const found = await post("/processing/list-directory", {
         directory_path: folder, filter_extensions: this.extensions,
       });
+      if (asked !== this.asked) return; // another one has been asked for since
       this.folder = found.directory_path;
-      this.input.value = this.folder;
+      if (!this.edited) this.input.value = this.folder;
       remembered.set("folder", this.folder);
       this.show(found);
     } catch (problem) {
+      if (asked !== this.asked) return;
       if (otherwise !== null) await this.open(otherwise);
       else fill(this.problem, showProblem(problem));
     }

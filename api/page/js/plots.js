@@ -35,19 +35,19 @@ export class Plot {
     if (!width) return;
     const { axes, series, data, ...options } = this.make(colour);
     const drawn = (title) => ({
-      label: title, stroke: colour("muted"), font: "12px system-ui", labelFont: "12px system-ui", labelSize: 22,
+      label: title, stroke: colour("muted"), font: "12px system-ui", labelFont: "12px system-ui", labelSize: 18, gap: 4,
       grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line"), width: 1, size: 4 },
     });
     this.plot = new uPlot(
       {
         width, height: this.height, legend: { show: false },
         axes: [
-          drawn(axes.x),
-          { ...drawn(axes.y), size: 66, values: (_, ticks) => ticks.map((tick) => readableNumber(tick)) },
+          { ...drawn(axes.x), size: 26 },
+          { ...drawn(axes.y), size: 56, values: (_, ticks) => ticks.map((tick) => readableNumber(tick)) },
         ],
         series: [{}, ...series],
         ...options,
-        scales: { x: { time: false }, ...options.scales },
+        scales: { ...options.scales, x: { time: false, ...options.scales?.x } },
       },
       data,
       this.element,
@@ -79,7 +79,7 @@ export function histogram(values, nBins) {
 
 /** A plot of a histogram. */
 export function histogramPlot(name, unit, values, options) {
-  const { centres, counts } = histogram(values, Math.max(5, Math.min(40, Math.ceil(Math.sqrt(values.length)))));
+  const { centres, counts } = histogram(values, Math.max(8, Math.min(40, Math.ceil(Math.sqrt(values.length)))));
   return new Plot(`Histogram of ${name} of ${values.length} cells`, (colours) => ({
     axes: { x: unit ? `${name} (${unit})` : name, y: "cells" },
     series: [{ stroke: colours("accent"), fill: colours("accent-soft"), paths: uPlot.paths.bars({ size: [1, 100] }), points: { show: false } }],

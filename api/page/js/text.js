@@ -23,7 +23,9 @@ export function readableDuration(seconds) {
 /** A number to so many digits, without needless zeros. */
 export function readableNumber(value, digits = 4) {
   if (value == null || !Number.isFinite(value)) return "–";
-  if (value !== 0 && (Math.abs(value) >= 1e6 || Math.abs(value) < 1e-3)) return value.toExponential(digits - 2);
+  if (value !== 0 && (Math.abs(value) >= 1e6 || Math.abs(value) < 1e-3)) {
+    return value.toExponential(Math.max(digits - 2, 0)).replace(/\.?0*e\+?/, "e");
+  }
   return String(Number(value.toPrecision(digits)));
 }
 
