@@ -1,5 +1,6 @@
 """The FOVs of an output folder as they can be looked at: each as soon as it is done, also while a job still runs."""
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from tasks.inspection import table_in_use
 from tasks.output import FovLayout, Manifest, fov_directories, read_manifest
 from tasks.output.layout import fov_directory
 from tasks.output.manifest import is_complete
+from tasks.output.stack_reading import open_stack
 
 StackKind = Literal["phase", "fluorescence", "background", "labeled", "tracked"]
 """What an image stack holds."""
@@ -39,13 +41,14 @@ class Stack:
     """An image stack (T, H, W) of a FOV."""
 
     path: Path
+    """An `.npy` file, or the folder of an OME-Zarr image."""
     fov: int
     shape: tuple[int, int, int]
     identity: tuple[str, int, int, int]
     """Changes whenever its content does: name, CRC-32, size and time of change."""
 
     def frame(self, frame: int) -> NDArray[Any]:
-        """Memory map (H, W) of a frame; only what is looked at is read.
+        """Pixels (H, W) of a frame: mapped into memory, so that only what is looked at is read, or decompressed.
 
         Raises
         ------
@@ -56,15 +59,14 @@ class Stack:
         """
         check_index("frame", frame, self.shape[0], f"the stacks of FOV {self.fov}", "frames")
         try:
-            images: NDArray[Any] = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            images = open_stack(self.path)
+            if images.shape == self.shape:
+                return np.asanyarray(images[frame])
+        except (OSError, ValueError, EOFError, RuntimeError) as error:
             raise InvalidRequestError(f"{self.path} cannot be read: {error}; process FOV {self.fov} again") from error
-        if images.shape != self.shape:
-            raise InvalidRequestError(
-                f"{self.path} has the shape {images.shape} instead of {self.shape}; process FOV {self.fov} again"
-            )
-        found: NDArray[Any] = images[frame]
-        return found
+        raise InvalidRequestError(
+            f"{self.path} has the shape {images.shape} instead of {self.shape}; process FOV {self.fov} again"
+        )
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class ProcessedFov:
     @property
     def stacks(self) -> list[StackKind]:
         """Kinds of stacks that were kept."""
-        return [kind for kind in STACK_KINDS if any(name in self.manifest.files for name in self._names(kind).values())]
+        return [kind for kind in STACK_KINDS if any(map(self.manifest.stack_files, self._names(kind).values()))]
 
     @property
     def pictures(self) -> list[str]:
@@ -159,20 +161,22 @@ class ProcessedFov:
             there_are = ", ".join(map(str, names)) or "none"
             asked = "" if channel is None else f" {channel}"
             raise PathNotFoundError(f"channel: FOV {self.fov} has no {kind} channel{asked}; it has {there_are}")
-        name = names[channel]
-        record = self.manifest.files.get(name)
-        if record is None:
+        records = self.manifest.stack_files(names[channel])
+        if not records:
             raise PathNotFoundError(
                 f"kind: the {kind} stack of FOV {self.fov} was not kept; process it with the parameter keep set to "
                 f"{_KEPT_BY[kind]} (it was {self.manifest.parameters.get('keep')})"
             )
-        path = existing_path(self.request, str(self.directory / name), "output_dir")
-        status = path.stat()
+        for name in records:  # a link among them may lead out of what this server may read
+            existing_path(self.request, str(self.directory / name), "output_dir")
+        path = self.directory / next(iter(records)).partition("/")[0]
+        crc = zlib.crc32(repr(sorted(records.items())).encode())
+        n_bytes = sum(record.bytes for record in records.values())
         return Stack(
             path=path,
             fov=self.fov,
             shape=(self.n_frames, self.height, self.width),
-            identity=(name, record.crc32, status.st_size, status.st_mtime_ns),
+            identity=(path.name, crc, n_bytes, path.stat().st_mtime_ns),
         )
 
     def picture(self, name: str) -> tuple[Path, int]:

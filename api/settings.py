@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port that it listens at; 0: any free one")
     public_url: WebAddress | None = Field(
         None,
-        description="Where browsers find the API, for links in the Prefect UI and in notices; unset: this host and port",
+        description="Where browsers find the API, for links in the Prefect UI and notices; unset: this host and port",
     )
     debug: bool = Field(False, description="Log more")
     home: AbsoluteFolder = Field(

@@ -96,6 +96,21 @@ def test_an_image_shows_its_stack(client: httpx.Client, out: Path, kind: str, en
     assert shown.tolist() == expected.tolist()
 
 
+def test_compressed_stacks_are_shown_alike(client: httpx.Client, out: Path, tmp_path: Path) -> None:
+    compressed = process_film(tmp_path, film(3, N_FRAMES), fovs=[2], image_format="ome-zarr")
+    (fov,) = get(client, "folder", compressed).json()["fovs"]
+    assert fov["stacks"] == ["phase", "fluorescence", "background", "labeled", "tracked"]
+    for kind in ("phase", "fluorescence", "background", "corrected"):
+        asked = {"fov": 2, "frame": 3, "kind": kind, "outlines": True}
+        np.testing.assert_array_equal(
+            pixels(get(client, "image", compressed, **asked)), pixels(get(client, "image", out, **asked))
+        )
+    labels = get(client, "labels", compressed, fov=2, frame=3, kind="tracked")
+    np.testing.assert_array_equal(pixels(labels), stack(out, 2, "seg_tracked_ch_0")[3])
+    again = get(client, "labels", compressed, {"If-None-Match": labels.headers["ETag"]}, fov=2, frame=3, kind="tracked")
+    assert again.status_code == 304
+
+
 def test_corrected_is_fluorescence_minus_background(client: httpx.Client, out: Path) -> None:
     shown = pixels(get(client, "image", out, fov=0, frame=2, kind="corrected", minimum=-100, maximum=155))
     difference = stack(out, 0, "fl_ch_1")[2] - stack(out, 0, "fl_background_ch_1")[2].astype(np.float64)

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from zlib_ng import zlib_ng
 
 from tasks.output.fingerprint import Fingerprint
-from tasks.output.layout import MANIFEST_FILE, FovLayout, fov_directory
+from tasks.output.layout import MANIFEST_FILE, FovLayout, fov_directory, zarr_name
 from tasks.output.os_errors import output_error
 from tasks.output.provenance import InputFile, Provenance
 
@@ -66,6 +66,13 @@ class Manifest:
     def layout(self) -> FovLayout:
         """Names of the FOV's files."""
         return FovLayout(self.input.base_name, self.fov)
+
+    def stack_files(self, name: str) -> dict[str, FileRecord]:
+        """Files of an image stack, by its name as an `.npy` file; none where it was not kept."""
+        if name in self.files:
+            return {name: self.files[name]}
+        folder = zarr_name(name) + "/"
+        return {file: record for file, record in self.files.items() if file.startswith(folder)}
 
     def to_json(self) -> str:
         """Text of `manifest.json`: sorted keys, the same text for the same content."""
