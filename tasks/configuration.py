@@ -37,7 +37,7 @@ from tasks.methods import (
     Method,
     MethodParameters,
 )
-from tasks.registry import Registry, check_plugins
+from tasks.registry import Registry
 
 Keep = Literal["all", "labels", "none"]
 ImageFormat = Literal["npy", "ome-zarr"]
@@ -333,25 +333,6 @@ class Configuration(Model):
     plugins: dict[str, str] = {}
     """Versions of the plugins that have a part in it, by their names."""
 
-    @classmethod
-    def of(cls, channels: Channels, parameters: ScienceParameters) -> Self:
-        """Put together what is asked for, and note the plugins that it takes."""
-        return cls(channels=channels, parameters=parameters, plugins=_plugins_of(channels, parameters))
-
-    def check_plugins(self) -> None:
-        """Make sure that this process has the plugins that the result is to be made with; raises `PluginError`."""
-        check_plugins(self.plugins, _plugins_of(self.channels, self.parameters))
-
-
-def _plugins_of(channels: Channels, parameters: ScienceParameters) -> dict[str, str]:
-    fluorescence = [name for channel in channels.fluorescence for name in channel.features]
-    return {
-        **PHASE_FEATURES.plugins_of(channels.phase.features),
-        **FLUORESCENCE_FEATURES.plugins_of(fluorescence),
-        **SEGMENTATION_METHODS.plugins_of([parameters.segmentation.method]),
-        **TRACKING_METHODS.plugins_of([parameters.tracking.method]),
-    }
-
 
 class WorkflowRequest(RequestModel):
     """The documented request to process a recording."""
@@ -363,7 +344,26 @@ class WorkflowRequest(RequestModel):
 
     def configuration(self) -> Configuration:
         """The part that determines the result."""
-        return Configuration.of(self.channels, self.parameters.science())
+        return Configuration(
+            channels=self.channels,
+            parameters=self.parameters.science(),
+            plugins=_plugins_of(self.microscopy_path, self.channels, self.parameters),
+        )
+
+
+def _plugins_of(recording: str, channels: Channels, parameters: ScienceParameters) -> dict[str, str]:
+    """Versions of the plugins that are needed to read a recording, and to do what is asked for, by their names."""
+    from tasks.acquisition import FORMATS, format_of  # here, because what suggests channels needs the models above
+
+    known = format_of(Path(recording))
+    fluorescence = [name for channel in channels.fluorescence for name in channel.features]
+    return {
+        **FORMATS.plugins_of([known.name] if known else []),
+        **PHASE_FEATURES.plugins_of(channels.phase.features),
+        **FLUORESCENCE_FEATURES.plugins_of(fluorescence),
+        **SEGMENTATION_METHODS.plugins_of([parameters.segmentation.method]),
+        **TRACKING_METHODS.plugins_of([parameters.tracking.method]),
+    }
 
 
 def describe(error: ValidationError) -> str:

@@ -29,6 +29,7 @@ from tasks.output.stack import StackWriter
 from tasks.output.zarr_stack import Scale
 from tasks.pictures.making import Pictures
 from tasks.pictures.views import PictureFrames
+from tasks.plugins import check_plugins
 from tasks.regions import LabelledFrame
 from tasks.scratch import scratch
 from tasks.traces import TraceRows, trace_columns
@@ -95,7 +96,7 @@ def process_fov(
     OutputError
         Where the files cannot be written.
     """
-    configuration.check_plugins()
+    check_plugins(configuration.plugins)
     recording.check_frames(fov)
     metadata, parameters = recording.metadata, configuration.parameters
     stacks = Stacks(directory, metadata, configuration)

@@ -24,6 +24,7 @@ from tasks.methods import RegisteredParameters
 from tasks.output.manifest import FileRecord
 from tasks.output.stack import FrameSink
 from tasks.pictures.views import FrameViews, PictureFrames, take_views
+from tasks.plugins import check_plugins
 from tasks.regions import LabelledFrame, measure
 from tasks.registration import Registrar
 from tasks.scratch import scratch
@@ -107,7 +108,7 @@ class FrameWork:
 
     def do_chunk(self, path: Path, frames: range, on_frame: Callable[[], None] | None = None) -> list[FrameResult]:
         """Open the recording for some frames only; for a process that does not have it open."""
-        self.configuration.check_plugins()
+        check_plugins(self.configuration.plugins)
         results = []
         with open_recording(path, self.configuration.parameters.z_plane) as recording:
             for result in self.do(recording, frames):

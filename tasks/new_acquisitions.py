@@ -27,18 +27,13 @@ from pydantic import Field, ValidationError
 from tasks.acquisition import (
     base_name,
     ending_of,
+    is_recording_file,
     is_recording_folder,
     open_recording,
     recording_files,
     suggest_channels,
 )
-from tasks.acquisition.names import (
-    COMPANION_ENDING,
-    FILE_ENDINGS,
-    OME_TIFF_ENDINGS,
-    SERIES_ENDING,
-    TIFF_ENDINGS,
-)
+from tasks.acquisition.formats import COMPANION_ENDING, OME_TIFF_ENDINGS, SERIES_ENDING, TIFF_ENDINGS
 from tasks.configuration import AbsolutePath, Channels, Model, Parameters, RequestModel, WorkflowRequest, describe
 from tasks.errors import InvalidParametersError, OutputError, RecordingError
 from tasks.output import check_folder
@@ -182,7 +177,7 @@ def _candidates(folder: Path, output_root: Path, max_depth: int, unreadable: lis
         folders[:] = [name for name in folders if not (name.startswith(".") or (here / name).resolve() == results)]
         yield from (here / name for name in folders if is_recording_folder(name))
         folders[:] = [name for name in folders if not (at_the_bottom or is_recording_folder(name))]
-        yield from (here / name for name in files if not name.startswith(".") and ending_of(name) in FILE_ENDINGS)
+        yield from (here / name for name in files if not name.startswith(".") and is_recording_file(name))
 
 
 def _recordings(candidates: Iterable[Path]) -> tuple[list[Path], dict[Path, int]]:

@@ -2,18 +2,21 @@
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.acquisition.formats import Format
 from tasks.errors import PluginError
 from tasks.features import Column, Feature, Intensities, Regions
 from tasks.fitting.catalog import ROLE_LIMITS, FittingModel, Shapes
 from tasks.methods import MethodParameters
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
+_FORMAT_NAME = re.compile(r"[a-z][a-z0-9-]{0,59}")
+_ENDING = re.compile(r"(\.[a-z0-9_-]+)+")
 _OPTIONAL = {Regions: frozenset({"perimeter"}), Intensities: frozenset({"squared_deviation", "maximum"})}
 _TIMES_H = np.array([0.0, 0.25, 1.0, 4.0, 16.0])
 _STEP = 1e-6
@@ -111,6 +114,34 @@ def check_model(model: FittingModel, shapes: Shapes) -> None:
             raise PluginError(f"{what}: the default of {parameter.name}, {parameter.default:g}, is outside its bounds")
     _check_parameters(what, shapes, 5)
     _check_derivatives(what, model, shapes)
+
+
+def check_format(added: Format, taken: Mapping[str, str]) -> None:
+    """Check name, endings and signatures of a format.
+
+    Parameters
+    ----------
+    taken
+        Formats that have endings already, by ending.
+
+    Raises
+    ------
+    PluginError
+        Naming the format, and what is wrong with it.
+    """
+    what = f"the format {added.name!r}"
+    if not _FORMAT_NAME.fullmatch(added.name):
+        raise PluginError(f"{what}: a name is made of small letters, digits and -, and begins with a letter")
+    if not added.endings:
+        raise PluginError(f"{what} has no ending by which its files are known")
+    for ending in added.endings:
+        if not _ENDING.fullmatch(ending):
+            raise PluginError(f"{what}: an ending is written as .raw is, in small letters (got {ending!r})")
+        if ending in taken:
+            raise PluginError(f"{what}: {ending} is an ending of the format {taken[ending]!r} already")
+    for function, n in ((added.reader, 2), (added.files, 1)):
+        if callable(function):
+            _check_parameters(what, function, n)
 
 
 def check_method(

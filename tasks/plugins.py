@@ -1,4 +1,4 @@
-"""Plugins: features, fitting models, and methods of segmentation and tracking that are not part of this project.
+"""Plugins: features, fitting models, methods of segmentation and tracking, and formats from elsewhere.
 
 A plugin is a Python module with a function `register`, which is told what it adds:
 
@@ -23,7 +23,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -31,6 +31,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tasks.acquisition.formats import FORMATS, Format
+from tasks.acquisition.protocol import Recording
 from tasks.errors import PluginError
 from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES, Column, Feature, Intensities, Regions
 from tasks.fitting.catalog import FITTING_MODELS, FittingModel, Shapes
@@ -38,6 +40,7 @@ from tasks.methods import SEGMENTATION_METHODS, TRACKING_METHODS, Method, Method
 from tasks.plugin_checks import (
     check_feature,
     check_fluorescence_feature,
+    check_format,
     check_method,
     check_model,
     check_phase_feature,
@@ -197,6 +200,38 @@ class Additions:
         """
         self._take_method(TRACKING_METHODS, description, parameters, make, n_arguments=1, with_parents=with_parents)
 
+    def recording_format(
+        self,
+        name: str,
+        endings: Sequence[str],
+        reader: Callable[..., Recording],
+        files: Callable[[Path], list[Path]] | None = None,
+        *,
+        is_folder: bool = False,
+    ) -> None:
+        """Add a format of recordings.
+
+        Parameters
+        ----------
+        endings
+            Of its files or folders, in small letters, e.g. `[".raw"]`.
+        reader
+            `reader(path, z_plane)`, to a `tasks.acquisition.protocol.Recording`.
+        files
+            Lists the files of a recording, where it is more than one.
+        is_folder
+            Whether a recording is a folder.
+
+        Raises
+        ------
+        PluginError
+            Where the name or an ending is taken or cannot be one, or something else does not keep to the rules.
+        """
+        added = Format(name, tuple(endings), reader, files, is_folder)
+        self._take(FORMATS, added)
+        taken = {ending: known.name for known in FORMATS.so_far().values() for ending in known.endings}
+        check_format(added, taken)
+
     def _take_method(
         self,
         registry: Registry[Method[MethodParameters]],
@@ -212,7 +247,7 @@ class Additions:
 
     def _take(self, registry: Registry[Any], entry: Any) -> None:  # noqa: ANN401 - of that registry
         again = any(registry is other and entry.name == known.name for other, known in self._entries)
-        if again or registry.holds(entry.name):
+        if again or entry.name in registry.so_far():
             raise PluginError(f"there is a {registry.noun} {entry.name!r} already; choose another name")
         self._entries.append((registry, entry))
 
@@ -235,6 +270,34 @@ def load_plugins() -> Plugins:
             _plugins = Plugins()  # a plugin that looks into a registry sees what is there by now
             _load_all(_plugins)
         return _plugins
+
+
+def check_plugins(wanted: Mapping[str, str]) -> None:
+    """Make sure that this process has the plugins that work is to be done with.
+
+    Parameters
+    ----------
+    wanted
+        Version of each, by its name.
+
+    Raises
+    ------
+    PluginError
+        Naming each plugin that is not here in this version.
+    """
+    if not wanted:
+        return
+    here = {loaded.plugin.name: loaded.plugin.version for loaded in load_plugins().loaded}
+    lacking = [
+        f"{name} {version} (here: {here.get(name, 'none')})"
+        for name, version in sorted(wanted.items())
+        if here.get(name) != version
+    ]
+    if lacking:
+        raise PluginError(
+            f"the worker at hand lacks plugins that this job takes: {', '.join(lacking)}; give all workers the same "
+            f"files in {FOLDER_VARIABLE} and the same packages, and start them again"
+        )
 
 
 def _load_all(plugins: Plugins) -> None:

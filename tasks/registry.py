@@ -4,8 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from tasks.errors import PluginError
-
 
 class Named(Protocol):
     """Something that is chosen by its name."""
@@ -61,9 +59,9 @@ class Registry(Mapping[str, Entry]):
         used = (self._plugins.get(name) for name in names)
         return {plugin.name: plugin.version for plugin in used if plugin is not None}
 
-    def holds(self, name: str) -> bool:
-        """Whether a name is taken by now; for the plugins that are being loaded."""
-        return name in self._entries
+    def so_far(self) -> Mapping[str, Entry]:
+        """What is there by now; for the plugins that are being loaded."""
+        return self._entries
 
     def add(self, entry: Entry, plugin: Plugin) -> None:
         """Add an entry of a plugin, whose name is free."""
@@ -75,22 +73,3 @@ class Registry(Mapping[str, Entry]):
 
         load_plugins()
         return self._entries
-
-
-def check_plugins(wanted: Mapping[str, str], here: Mapping[str, str]) -> None:
-    """Make sure that this process has the plugins that work is to be done with.
-
-    Raises
-    ------
-    PluginError
-        Naming the plugins and versions that are wanted, and those that are here.
-    """
-    if wanted != here:
-        raise PluginError(
-            f"this job takes the plugins {_listed(wanted)}, and the worker at hand has {_listed(here)}; give all "
-            "workers the same files in PYAMA_PLUGINS and the same packages, and start them again"
-        )
-
-
-def _listed(plugins: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in sorted(plugins.items())) or "none of them"

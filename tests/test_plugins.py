@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tasks.configuration import Channels, Configuration, PhaseChannel
 from tasks.errors import PluginError
 from tasks.fitting.request import FitSpecification
+from tasks.plugins import check_plugins
 from tasks.simulation import SimulationSettings, simulate
 from tests.engines import ROOT
 from tests.program import run_pyama
@@ -85,6 +85,7 @@ def test_the_examples_are_plugins() -> None:
         "exponential_decay": ["fitting model exponential_decay"],
         "intensity_variance": ["fluorescence feature intensity_variance"],
         "nearest": ["tracking method nearest"],
+        "npz_film": ["format npz-film"],
         "roundness": ["phase feature roundness"],
     }
 
@@ -264,7 +265,7 @@ print(json.dumps([ask(app, "GET", BASE + route).json() for route in routes]))
     ended = subprocess.run([sys.executable, "-c", program], env=variables, capture_output=True, text=True, check=True)
     listing, features, models = json.loads(ended.stdout)
     assert [one["name"] for one in listing["plugins"]] == [
-        "bright_blobs", "exponential_decay", "intensity_variance", "nearest", "roundness",
+        "bright_blobs", "exponential_decay", "intensity_variance", "nearest", "npz_film", "roundness",
     ]  # fmt: skip
     assert listing["plugins"][-1]["origin"] == "roundness.py"
     (failed,) = listing["failed"]
@@ -276,11 +277,48 @@ print(json.dumps([ask(app, "GET", BASE + route).json() for route in routes]))
     assert [one["name"] for one in models["models"][-1]["parameters"]] == ["amplitude", "rate", "offset"]
 
 
+def test_wrong_formats_are_told_of(tmp_path: Path) -> None:
+    good = (EXAMPLES / "npz_film.py").read_text()
+    wrong = {
+        "name": (good.replace('("npz-film", [', '("Npz", ['), "a name is made of small letters"),
+        "known": (good.replace('("npz-film", [', '("nd2", ['), "there is a format 'nd2' already"),
+        "none": (good.replace('[".film.npz"]', "[]"), "has no ending"),
+        "dotless": (good.replace('[".film.npz"]', '["npz"]'), "an ending is written as .raw is"),
+        "taken": (good.replace('[".film.npz"]', '[".tif"]'), ".tif is an ending of the format 'ome-tiff' already"),
+        "arguments": (good.replace("(self, path, z_plane)", "(self, path)"), "must take 2 arguments"),
+    }
+    for name, (text, _) in wrong.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    found = listed(tmp_path)
+    assert found["loaded"] == {}
+    for name, (_, reason) in wrong.items():
+        assert reason in found["failed"][name], name
+
+
+def test_a_format_of_a_plugin_gives_the_same_traces(tmp_path: Path, prefect_api: str) -> None:
+    images = np.random.default_rng(0).normal(100, 3, (2, 3, 2, 80, 90)).astype(np.uint16)
+    rows, columns = np.mgrid[:80, :90]
+    images[..., (rows - 40) ** 2 + (columns - 45) ** 2 <= 200] += 150
+    write_recording(tmp_path / "a.nd2", images)
+    np.savez(tmp_path / "a.film.npz", images=images, interval_min=10.0)
+    environment = {"PREFECT_API_URL": prefect_api, "PYAMA_PLUGINS": str(EXAMPLES)}
+    tables = []
+    for recording in ("a.nd2", "a.film.npz"):
+        command = ("process", tmp_path / recording, "-o", tmp_path / f"out-{recording}", "--set", "border_margin=0")
+        ended = run_pyama(*command, "--set", "min_frames=1", environment=environment)
+        assert ended.returncode == 0, ended.stderr
+        tables.append([path.read_bytes() for path in sorted((tmp_path / f"out-{recording}").glob("*/*_traces.csv"))])
+    assert tables[0] == tables[1]
+    assert len(tables[0]) == 2
+    manifest = json.loads((tmp_path / "out-a.film.npz" / "fov_000" / "manifest.json").read_text())
+    assert list(manifest["parameters"]["plugins"]) == ["npz_film"]
+    without = run_pyama("process", tmp_path / "a.film.npz", "-o", tmp_path / "no")
+    assert "is not a known format" in without.stderr
+
+
 def test_a_worker_without_the_plugin_refuses_the_work() -> None:
-    channels = Channels(phase=PhaseChannel(channel=0))
-    configuration = Configuration(channels=channels, plugins={"roundness": "1.0+abc"})
-    with pytest.raises(PluginError, match=r"takes the plugins roundness 1\.0\+abc, and the worker at hand has none"):
-        configuration.check_plugins()
+    with pytest.raises(PluginError, match=r"takes: roundness 1\.0\+abc \(here: none\); give all workers the same"):
+        check_plugins({"roundness": "1.0+abc"})
     specification = FitSpecification("trivial", {}, {}, plugins={"decay": "1.0"})
-    with pytest.raises(PluginError, match=r"takes the plugins decay 1\.0, and the worker at hand has none"):
+    with pytest.raises(PluginError, match=r"takes: decay 1\.0 \(here: none\)"):
         _ = specification.model

@@ -6,15 +6,7 @@ Light, because whoever lists folders or names results has to know it.
 import re
 from pathlib import PurePath
 
-FILE_ENDINGS = (".nd2", ".czi", ".ome.tif", ".ome.tiff", ".ome.btf", ".companion.ome", ".tif", ".tiff", ".series.yaml")
-"""Endings of files that are recordings, or belong to one."""
-COMPANION_ENDING = ".companion.ome"
-"""Ending of the file that has the OME-XML of a set of OME-TIFF files."""
-OME_TIFF_ENDINGS = (".ome.tif", ".ome.tiff", ".ome.btf", COMPANION_ENDING)
-TIFF_ENDINGS = (".tif", ".tiff")
-SERIES_ENDING = ".series.yaml"
-FOLDER_ENDINGS = (".ome.zarr", ".zarr")
-"""Endings of folders that are recordings."""
+from tasks.acquisition.formats import FORMATS, TIFF_ENDINGS, TIFF_SERIES, Format
 
 PLACEHOLDERS = ("fov", "time", "channel", "z")
 """What the braces of a pattern may hold."""
@@ -24,13 +16,28 @@ _PLACEHOLDER = re.compile("{(?:" + "|".join(PLACEHOLDERS) + ")}")
 def ending_of(name: str) -> str | None:
     """Longest known ending of a file's or folder's name, in small letters; None where it has none."""
     lower = name.lower()
-    found = [ending for ending in (*FILE_ENDINGS, *FOLDER_ENDINGS) if lower.endswith(ending)]
-    return max(found, key=len, default=None)
+    endings = (ending for known in FORMATS.values() for ending in known.endings)
+    return max((ending for ending in endings if lower.endswith(ending)), key=len, default=None)
+
+
+def format_of(path: PurePath) -> Format | None:
+    """Format of a recording, by its name alone; None where no format has such names."""
+    if is_pattern(path):
+        return TIFF_SERIES
+    ending = ending_of(path.name)
+    return next((known for known in FORMATS.values() if ending in known.endings), None)
+
+
+def is_recording_file(name: str) -> bool:
+    """Whether a file of this name is a recording, or belongs to one."""
+    known = format_of(PurePath(name))
+    return known is not None and not known.is_folder
 
 
 def is_recording_folder(name: str) -> bool:
     """Whether a folder of this name is a recording, and not one that holds some."""
-    return name.lower().endswith(FOLDER_ENDINGS)
+    known = format_of(PurePath(name))
+    return known is not None and known.is_folder
 
 
 def is_pattern(path: PurePath) -> bool:

@@ -12,7 +12,7 @@ from tifffile import TiffFile, TiffFileError
 from tasks.acquisition.checks import chosen_planes, named
 from tasks.acquisition.containment import inside
 from tasks.acquisition.damage import RefusedError, errors_as
-from tasks.acquisition.names import COMPANION_ENDING
+from tasks.acquisition.formats import COMPANION_ENDING
 from tasks.acquisition.ome_xml import Block, OmeImage, OmeXml, parse_ome_xml
 from tasks.acquisition.planes import PlanewiseRecording
 from tasks.acquisition.protocol import RecordingMetadata, ZPlane

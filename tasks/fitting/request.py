@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 from tasks.configuration import AbsolutePath, RequestModel
 from tasks.errors import InvalidParametersError
 from tasks.fitting.catalog import FITTING_MODELS, ROLE_LIMITS, FittingModel, Parameter
-from tasks.registry import check_plugins
+from tasks.plugins import check_plugins
 
 Loss = Literal["linear", "soft_l1", "huber", "cauchy"]
 """How a residual counts: by its square, or less than that where it is large, as in scipy.optimize.least_squares."""
@@ -118,7 +118,7 @@ class FitSpecification:
         PluginError
             Where this process does not have the plugin that it comes from, or another version of it.
         """
-        check_plugins(self.plugins, FITTING_MODELS.plugins_of([self.model_type]))
+        check_plugins(self.plugins)
         return FITTING_MODELS[self.model_type]
 
     @classmethod
