@@ -105,7 +105,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
-        self._keys = settings.api_keys
+        self._keys = settings.keys
         self._most_bytes = settings.max_body_bytes
         self._limiter = RateLimiter(settings.rate_limit) if settings.rate_limit else None
 

@@ -24,7 +24,22 @@ def _listed(value: object) -> object:
     return parts
 
 
-def _absolute(value: object) -> object:
+def _listed_in_file(value: object) -> object:
+    """Read what a file lists, one a line; empty lines and those that begin with # count for nothing."""
+    if not isinstance(value, str):
+        return value
+    path = _absolute(value)
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+    entries = [line for line in lines if line and not line.startswith("#")]
+    if not entries:
+        raise ValueError(f"{path} lists nothing; unset it, or write one entry a line")
+    return entries
+
+
+def _absolute(value: object) -> Path:
     path = Path(str(value))
     if path.parts[:1] == ("~",):
         path = Path.home().joinpath(*path.parts[1:])
@@ -63,7 +78,7 @@ Key = Annotated[ApiKey, BeforeValidator(parse_api_key)]
 AllowedWebhook = Annotated[str, AfterValidator(normalize_allowed)]
 """An address that jobs may name, and with it all below it."""
 
-_SECRET = {"api_keys", "webhooks", "allowed_webhooks", "webhook_secret"}
+_SECRET = {"api_keys", "api_keys_file", "webhooks", "allowed_webhooks", "webhook_secret"}
 """Settings whose values are not repeated: who mistakes the form may have put a key or a token into them."""
 
 
@@ -102,6 +117,9 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[Key, ...], NoDecode, BeforeValidator(_listed)] = Field(
         (), description="Comma-separated keys, each NAME:ROLE:SHA256; unset: requests need no key"
     )
+    api_keys_file: Annotated[tuple[Key, ...], NoDecode, BeforeValidator(_listed_in_file)] = Field(
+        (), description="File of more such keys, one a line; unset: none"
+    )
     dask_address: str | None = Field(
         None, description="Address of the Dask scheduler that computes, e.g. tcp://10.0.0.1:8786; unset: this machine"
     )
@@ -128,6 +146,11 @@ class Settings(BaseSettings):
     keep_runs_days: int | None = Field(
         None, ge=1, le=100_000, description="Days after its end that a run is forgotten, with its logs; unset: never"
     )
+
+    @property
+    def keys(self) -> tuple[ApiKey, ...]:
+        """All keys that the API knows; requests need one of them, where there is any."""
+        return (*self.api_keys, *self.api_keys_file)
 
     @property
     def url(self) -> str:

@@ -24,4 +24,4 @@ def api_key(
             f"{name!r} cannot be the name of a key: letters, digits and . _ - are allowed, 64 at most"
         ) from error
     print(key)
-    say(f"give the line above to {name}, and add to PYAMA_API_KEYS of the server: {entry}")
+    say(f"give the line above to {name}, and add to PYAMA_API_KEYS or PYAMA_API_KEYS_FILE of the server: {entry}")

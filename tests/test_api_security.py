@@ -47,6 +47,15 @@ def test_with_keys_everything_asks_for_one(tmp_path: Path, path: str, headers: d
     assert response.headers["www-authenticate"] == "Bearer"
 
 
+def test_keys_of_a_file_are_asked_for_as_well(tmp_path: Path) -> None:
+    key, entry = new_api_key("ann", "operator")
+    file = tmp_path / "keys"
+    file.write_text(entry)
+    app = create_app(Settings.model_validate({"home": tmp_path, "api_keys_file": str(file)}))
+    assert ask(app, "GET", FEATURES).status_code == 401
+    assert ask(app, "GET", FEATURES, headers={"X-API-Key": key}).status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/health", f"{BASE}/health", "/health/ready"])
 def test_health_asks_for_none(tmp_path: Path, path: str) -> None:
     app, _ = guarded(tmp_path)

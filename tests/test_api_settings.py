@@ -12,6 +12,7 @@ import httpx
 import pytest
 from pydantic_settings import BaseSettings
 
+from api.security import new_api_key
 from api.settings import Settings
 from tasks.errors import InvalidParametersError
 from tests.api_server import NO_PREFECT
@@ -122,6 +123,40 @@ def test_a_key_that_is_not_hashed_is_not_printed(environment: pytest.MonkeyPatch
     with pytest.raises(InvalidParametersError, match="PYAMA_API_KEYS: each key is written as") as error:
         Settings.from_environment()
     assert "my-secret-key" not in str(error.value)
+
+
+def test_keys_come_from_the_environment_and_from_a_file(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (_, alice), (_, bob), (_, carol) = (new_api_key(name, "operator") for name in ("alice", "bob", "carol"))
+    file = tmp_path / "keys"
+    file.write_text(f"# of the microscopists\n{bob}\n\n  {carol}  \n")
+    environment.setenv("PYAMA_API_KEYS", alice)
+    environment.setenv("PYAMA_API_KEYS_FILE", str(file))
+    assert [key.name for key in Settings.from_environment().keys] == ["alice", "bob", "carol"]
+    environment.delenv("PYAMA_API_KEYS")
+    assert [key.name for key in Settings.from_environment().keys] == ["bob", "carol"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, "cannot read .*No such file"),
+        (b"", "lists nothing"),
+        (b"# none yet\n", "lists nothing"),
+        (b"\xff\xfe\n", "cannot read"),
+        (b"alice:operator:my-secret-key\n", "each key is written as"),
+    ],
+)
+def test_a_wrong_file_of_keys_stops_the_start(
+    environment: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, told: str
+) -> None:
+    file = tmp_path / "keys"
+    if content is not None:
+        file.write_bytes(content)
+    environment.setenv("PYAMA_API_KEYS_FILE", str(file))
+    with pytest.raises(InvalidParametersError, match=f"PYAMA_API_KEYS_FILE: .*{told}") as error:
+        Settings.from_environment()
+    assert "my-secret-key" not in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_all_wrong_values_are_told_at_once(environment: pytest.MonkeyPatch) -> None:
