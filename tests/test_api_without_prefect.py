@@ -1,5 +1,6 @@
 """The API while its orchestrator is away: it lives, says what is missing, and does all that needs no orchestrator."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,21 @@ def test_numbers_of_the_api_are_still_told(client: httpx.Client) -> None:
     numbers: dict[str, Any] = client.get("/metrics", headers={"Accept": "application/json"}).json()
     assert numbers["orchestrator_up"] is False
     assert numbers["requests"]
+
+
+def test_the_space_of_allowed_folders_is_told(tmp_path: Path) -> None:
+    there, gone = tmp_path / "data", tmp_path / "gone"
+    there.mkdir()
+    with api(tmp_path, allowed_paths=(there, gone)) as client:
+        text = client.get("/metrics").text
+        numbers = client.get("/metrics", headers={"Accept": "application/json"}).json()["storage"]
+    total, _, free = shutil.disk_usage(there)
+    samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("pyama_storage"))
+    names = [f'pyama_storage_{what}_bytes{{folder="{there}"}}' for what in ("free", "size")]
+    assert list(samples) == names
+    assert int(samples[names[1]]) == numbers[str(there)]["size_bytes"] == total
+    assert int(samples[names[0]]) == pytest.approx(free, rel=0.2)
+    assert numbers.keys() == {str(there)}
 
 
 def test_what_needs_no_orchestrator_answers(client: httpx.Client, tmp_path: Path) -> None:

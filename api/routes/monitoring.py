@@ -1,6 +1,9 @@
 """Whether the API lives, whether jobs can be computed, and numbers for monitoring."""
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -12,6 +15,7 @@ from api.errors import ServiceUnavailableError
 from api.metrics import BUCKETS_S, Numbers, RequestMetrics
 from api.orchestrator import Orchestrator
 from api.responses import Answer, documented_errors
+from api.settings import Settings
 
 router = APIRouter(tags=["monitoring"])
 
@@ -36,6 +40,14 @@ class OrchestratorNumbers(BaseModel):
     up: bool
     jobs: dict[str, dict[str, int]] = {}
     workers: dict[str, int] = {}
+
+
+class StorageNumbers(BaseModel):
+    """Space of the file system that holds a folder, in bytes."""
+
+    free_bytes: int
+    """What is left for programs without privileges."""
+    size_bytes: int
 
 
 @router.get("/health")
@@ -68,13 +80,27 @@ async def ready(request: Request) -> ReadyAnswer:
     },
 )
 async def metrics(request: Request) -> Response:
-    """Tell requests and latencies, jobs by state, the length of the queue, and the number of workers."""
+    """Tell requests and latencies, jobs by state, the queue, workers, and the space in PYAMA_ALLOWED_PATHS."""
     counted: RequestMetrics = request.app.state.metrics
+    settings: Settings = request.app.state.settings
     requests = await run_in_threadpool(counted.total)
+    storage = await run_in_threadpool(_measure_storage, settings.allowed_paths or ())
     orchestrator = await _ask(request.app.state.orchestrator)
     if _wants_json(request.headers.get("accept", "")):
-        return JSONResponse(_as_json(requests, orchestrator))
-    return PlainTextResponse("\n".join(_as_text(requests, orchestrator)) + "\n", media_type=_PROMETHEUS)
+        return JSONResponse(_as_json(requests, orchestrator, storage))
+    return PlainTextResponse("\n".join(_as_text(requests, orchestrator, storage)) + "\n", media_type=_PROMETHEUS)
+
+
+def _measure_storage(folders: Sequence[Path]) -> dict[str, StorageNumbers]:
+    """Space by folder; without those that are not there."""
+    storage = {}
+    for folder in folders:
+        with suppress(OSError):
+            found = os.statvfs(folder)
+            storage[str(folder)] = StorageNumbers(
+                free_bytes=found.f_bavail * found.f_frsize, size_bytes=found.f_blocks * found.f_frsize
+            )
+    return storage
 
 
 async def _ask(orchestrator: Orchestrator) -> OrchestratorNumbers:
@@ -100,7 +126,9 @@ def _queue_length(orchestrator: OrchestratorNumbers) -> int:
     return sum(counts.get("pending", 0) for counts in orchestrator.jobs.values())
 
 
-def _as_json(requests: Numbers, orchestrator: OrchestratorNumbers) -> dict[str, Any]:
+def _as_json(
+    requests: Numbers, orchestrator: OrchestratorNumbers, storage: Mapping[str, StorageNumbers]
+) -> dict[str, Any]:
     return {
         "success": True,
         "requests": [
@@ -117,10 +145,13 @@ def _as_json(requests: Numbers, orchestrator: OrchestratorNumbers) -> dict[str, 
         "queue_length": _queue_length(orchestrator),
         "workers": orchestrator.workers,
         "orchestrator_up": orchestrator.up,
+        "storage": {folder: numbers.model_dump() for folder, numbers in storage.items()},
     }
 
 
-def _as_text(requests: Numbers, orchestrator: OrchestratorNumbers) -> Iterator[str]:
+def _as_text(
+    requests: Numbers, orchestrator: OrchestratorNumbers, storage: Mapping[str, StorageNumbers]
+) -> Iterator[str]:
     """Lines of the Prometheus text format."""
     yield from _head("pyama_http_requests_total", "counter", "Requests that were answered")
     for (method, route), numbers in sorted(requests.items()):
@@ -137,6 +168,12 @@ def _as_text(requests: Numbers, orchestrator: OrchestratorNumbers) -> Iterator[s
             yield _sample(f"{name}_bucket", {**labels, "le": end_s}, at_most)
         yield _sample(f"{name}_sum", labels, numbers.seconds)
         yield _sample(f"{name}_count", labels, numbers.count)
+    yield from _head("pyama_storage_free_bytes", "gauge", "Space that is left where an allowed folder is")
+    for folder, space in storage.items():
+        yield _sample("pyama_storage_free_bytes", {"folder": folder}, space.free_bytes)
+    yield from _head("pyama_storage_size_bytes", "gauge", "Size of the file system where an allowed folder is")
+    for folder, space in storage.items():
+        yield _sample("pyama_storage_size_bytes", {"folder": folder}, space.size_bytes)
     yield from _head("pyama_orchestrator_up", "gauge", "Whether the orchestrator answers")
     yield _sample("pyama_orchestrator_up", {}, int(orchestrator.up))
     if not orchestrator.up:
