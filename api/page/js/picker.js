@@ -20,10 +20,8 @@ class Explorer {
     this.extensions = extensions;
     this.close = close;
     this.asked = 0;
-    this.edited = false;
-    this.input = h("input", {
-      type: "text", spellcheck: "false", autocomplete: "off", autofocus: true, oninput: () => (this.edited = true),
-    });
+    // What is typed must not be overwritten by the folder that browsing begins in.
+    this.input = h("input", { type: "text", spellcheck: "false", autocomplete: "off", autofocus: true, readonly: true });
     this.list = h("ul", { class: "files", "aria-label": "Files and folders" });
     this.places = h("div", { class: "places" });
     this.problem = h("div");
@@ -50,11 +48,11 @@ class Explorer {
         folders.map((folder) => button(folder, () => this.open(folder), "chip")),
         recent.map((file) => button(`★ ${file.name}`, () => this.choose(file.path), "chip", { title: file.path })),
       );
-      // Whoever has typed a folder meanwhile wants that one.
-      if (!this.asked && !this.edited) await this.open(start || remembered.get("folder") || folders[0], folders[0]);
+      await this.open(start || remembered.get("folder") || folders[0], folders[0]);
     } catch (problem) {
       fill(this.problem, showProblem(problem));
     }
+    this.input.readOnly = false;
   }
 
   submit(event) {
@@ -65,7 +63,6 @@ class Explorer {
   /** Show a folder; another one where it cannot be shown. */
   async open(folder, otherwise = null) {
     const asked = (this.asked += 1);
-    this.edited = false;
     fill(this.problem);
     try {
       const found = await post("/processing/list-directory", {
@@ -73,7 +70,7 @@ class Explorer {
       });
       if (asked !== this.asked) return; // another one has been asked for since
       this.folder = found.directory_path;
-      if (!this.edited) this.input.value = this.folder;
+      this.input.value = this.folder;
       remembered.set("folder", this.folder);
       this.show(found);
     } catch (problem) {
