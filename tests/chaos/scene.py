@@ -33,7 +33,7 @@ _LOOK_INTERVAL_S = 0.1
 _PERSON_S = 2.0
 """Time that a person takes to see that a job has failed."""
 _TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-_ENDED = {"completed", "failed", "cancelled"}
+ENDED = {"completed", "failed", "cancelled"}
 _ORDER = ["pending", "running", "completed", "failed", "cancelled"]
 _HOLDS_SLOT = ["PENDING", "RUNNING", "CANCELLING"]
 
@@ -69,7 +69,7 @@ class Job:
     def note(self, status: dict[str, Any]) -> None:
         """Note a status, and whether it agrees with the one before."""
         before = self.told[-1] if self.told else None
-        if before is not None and before["status"] in _ENDED and status["status"] != before["status"]:
+        if before is not None and before["status"] in ENDED and status["status"] != before["status"]:
             self.problems.append(f"{before['status']} was overwritten by {status['status']}")
         elif before is not None and _ORDER.index(before["status"]) > _ORDER.index(status["status"]):
             self.problems.append(f"{before['status']} went back to {status['status']}")
@@ -109,7 +109,7 @@ class Scene:
     def run_undisturbed(self) -> None:
         """Have the recording processed by the stack while nothing is broken; what comes later is held to that."""
         job = self.start("local")
-        self.wait(lambda: self._look(job) in _ENDED, "the undisturbed run ends", SETTLED_WITHIN_S)
+        self.wait(lambda: self._look(job) in ENDED, "the undisturbed run ends", SETTLED_WITHIN_S)
         assert job.last["status"] == "completed", job.last
         shutil.copytree(job.output_dir, self.expected)
         self.leave()
@@ -202,7 +202,7 @@ class Scene:
                 alive = bool(self.processes())
                 if state in {"RUNNING", "CANCELLING"} and not alive:
                     last_lie_s = time.monotonic()
-                elif (status in _ENDED and state in _TERMINAL and not alive) or (
+                elif (status in ENDED and state in _TERMINAL and not alive) or (
                     state == "RUNNING" and status == "running" and self.engine()
                 ):
                     break

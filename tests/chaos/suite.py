@@ -5,7 +5,7 @@ import random
 import statistics
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from tests.chaos.dask import DaskCluster
 from tests.chaos.faults import FAULTS, ROLES, Fault
 from tests.chaos.film import write_film
-from tests.chaos.scene import COMPUTING_WITHIN_S, Moment, Place, Scene
+from tests.chaos.scene import COMPUTING_WITHIN_S, ENDED, Job, Moment, Place, Scene
 from tests.stack import Client, running_stack
 
 N_FOVS, N_FRAMES = 10, 2400
@@ -120,6 +120,7 @@ class Suite:
         for number, fault in enumerate(faults):
             chosen = random.Random(f"{self._seed}-{number}")
             struck = Struck(number, fault.role, 0.0, "", "", 0.0, [], [])
+            self.struck.append(struck)
             try:
                 self._strike(fault, struck, chosen)
             except Exception as error:  # whatever it is, the next fault can be told apart from it
@@ -164,7 +165,6 @@ class Suite:
         scene = self._scene
         moment = self._reach(fault, chosen)
         job = scene.current
-        known = len(job.problems)
         struck.seconds_into_suite = time.monotonic() - self._began_s
         struck.job, struck.status, struck.percentage, struck.fovs = (
             job.id,
@@ -177,15 +177,15 @@ class Suite:
         struck.lied_s = scene.settle()
         struck.settled_s = time.monotonic() - began_s
         struck.became = job.last["status"]
-        if struck.became in {"completed", "failed", "cancelled"}:
+        if struck.became in ENDED:
             self._go_on(chosen.random() < 0.5)
-        struck.problems += job.problems[known:]
+        self._blame(job)
 
     def _reach(self, fault: Fault, chosen: random.Random) -> Moment:
         """Bring about the moment at which a fault is to strike."""
         scene = self._scene
         if scene.job is not None and (scene.job.place != fault.place or fault.phase == "starting"):
-            self._complete()
+            self._begin_anew(fault.place)
         if scene.job is None:
             scene.start(fault.place)
         if fault.phase == "starting":
@@ -210,7 +210,7 @@ class Suite:
             at_last = 0 < progress["total_fovs"] <= progress["current_fov"] + 1
             if moment.computing and (fault.phase != "finishing" or at_last):
                 return moment
-            if moment.status in {"completed", "failed", "cancelled"}:
+            if moment.status in ENDED:
                 scene.settle()
                 self._go_on(by_hand=False)
                 if scene.job is None:
@@ -223,6 +223,7 @@ class Suite:
         scene = self._scene
         job = scene.current
         scene.check_end()
+        self._blame(job)
         if job.last["status"] == "completed":
             scene.leave()
         elif by_hand and job.place != "timed":
@@ -231,19 +232,35 @@ class Suite:
             place: Place = "local" if job.place == "timed" else job.place
             scene.start(place)
 
+    def _begin_anew(self, place: Place) -> None:
+        """Have another job go on with the folder, at another place."""
+        scene = self._scene
+        with suppress(AssertionError):  # it has ended by itself
+            scene.stack.client.cancel(scene.current.id)
+        scene.wait(lambda: scene.look().status in ENDED, "the job ends", COMPUTING_WITHIN_S)
+        scene.settle()
+        job = scene.current
+        scene.check_end()
+        self._blame(job)
+        if scene.current.last["status"] == "completed":
+            scene.leave()
+        scene.start(place)
+
     def _complete(self) -> None:
         """Have the job end well."""
         scene = self._scene
         for _ in range(5):
-            scene.wait(lambda: scene.look().status in {"completed", "failed", "cancelled"}, "the job ends", 600.0)
+            scene.wait(lambda: scene.look().status in ENDED, "the job ends", 600.0)
             scene.settle()
-            problems = scene.current.problems
             self._go_on(by_hand=False)
-            if self.struck:
-                self.struck[-1].problems += problems
             if scene.job is None:
                 return
         raise AssertionError("the job does not come to a good end")
+
+    def _blame(self, job: Job) -> None:
+        """Take note, with the fault whose turn it is, of what was found wrong with a job since the one before."""
+        self.struck[-1].problems += job.problems
+        job.problems.clear()
 
     def _abandon(self) -> None:
         """Leave a job that cannot be judged, so that the next fault has a new one."""
@@ -256,7 +273,6 @@ class Suite:
         scene.leave()
 
     def _note(self, struck: Struck) -> None:
-        self.struck.append(struck)
         print(struck, flush=True)
         self._write()
 
