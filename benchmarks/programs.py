@@ -125,7 +125,7 @@ def spread(recording: Path, output: Path, keep: Keep, n_workers: int, processes:
 
 
 def _run_with_help(job: FovJob, n_threads: int) -> FovReport:
-    with idle_workers(n_threads) as helpers:
+    with idle_workers(n_threads, None) as helpers:
         return job.run(0, helpers=helpers)
 
 

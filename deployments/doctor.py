@@ -82,12 +82,20 @@ def _kernels() -> str:
 def _dask() -> str:
     import distributed
 
-    from flows.task_runner import ClusterSettings, count_threads
+    from flows.cluster_versions import compare_scheduler, compare_workers
+    from flows.task_runner import ClusterSettings
 
     settings = ClusterSettings.from_environment()
     if settings.address:
         with distributed.Client(settings.address, timeout=_ANSWER_TIMEOUT_S) as client:
-            return f"Dask: scheduler at {settings.address} answers, {count_threads(client)} threads"
+            threads: dict[str, int] = client.nthreads()
+            compared = [compare_scheduler(client), *compare_workers(client, list(threads)).values()]
+        if problems := [one.problem for one in compared if one.problem is not None]:
+            raise RuntimeError("; ".join(problems))
+        there = (
+            f"{len(threads)} workers with {sum(threads.values())} threads, versions agree" if threads else "no workers"
+        )
+        return f"Dask: scheduler at {settings.address} answers; {there}"
     if settings.cluster_class:
         return f"Dask: each run starts a {settings.cluster_class} with {settings.cluster_kwargs}"
     return "Dask: each run has threads of its own (no PYAMA_DASK_ settings)"

@@ -113,5 +113,8 @@ def _run_task(
     """Run a Prefect task on a worker, as part of the run whose context is given."""
     state = run_task_sync(task, task_run_id=task_run_id, parameters=parameters, return_type="state", context=context)
     if elsewhere:
-        flush_events()
+        flush_events(context["settings_context"])
+        if state is not None and state.is_cancelled() and distributed.get_worker().status != distributed.Status.running:
+            # It stopped because this worker leaves, which is no reason to give it up.
+            raise distributed.Reschedule
     return state

@@ -110,7 +110,7 @@ def _compute(work: FitWork, title: str, deadline: Deadline, logger: RunLogger) -
         logger.info("%d cells are fitted already and are not computed again", found)
     if missing:
         with (
-            make_task_runner(None, logger) as runner,
+            make_task_runner(None, run_id, logger) as runner,
             recruited(runner, Site(run_id, work.folder), logger) as crew,
             closing(compute_chunks(crew, work, missing, run_id, counts, deadline)) as computed,
         ):

@@ -100,7 +100,7 @@ def _compute(plan: Plan, finished: Collection[int], deadline: Deadline, logger: 
     missing = [fov for fov in plan.fovs if fov not in outcomes]
     if missing:
         with (
-            make_task_runner(parameters.n_workers, logger) as runner,
+            make_task_runner(parameters.n_workers, run_id, logger) as runner,
             recruited(runner, _site(job, run_id), logger) as crew,
             closing(compute_fovs(crew, job, missing, run_id, progress, parameters.batch_size, deadline)) as computed,
         ):

@@ -17,11 +17,11 @@ from prefect.context import FlowRunContext, SettingsContext
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_dask.task_runners import DaskTaskRunner
 
+from flows.cluster_versions import Compared, ask_workers, compare_scheduler, compare_workers, name_worker
 from flows.crew import Crew
 from flows.remote_logs import hearing_logs
 from flows.site import Site, join_run
 from flows.task_runner import connect, has_own_threads
-from flows.versions import NUMBERS, SENDING, Installation, conflicts, installation, remarks
 from tasks.errors import ClusterError
 
 RunLogger = logging.Logger | logging.LoggerAdapter[Any]
@@ -31,7 +31,6 @@ _LOOK_AGAIN_AFTER_S = 30.0
 """Storage that was not mounted, or a server that did not answer, may be there by then."""
 _END_PATIENCE_S = 5.0
 _MOST_TOLD = 3
-_REMEDY = "install the same versions there, from the same constraints.txt, and start it again"
 
 
 @contextmanager
@@ -86,7 +85,6 @@ class Recruiting:
         self._site = site
         self._logger = logger
         self._settings = SettingsContext.get()
-        self._here = installation()
         self._begun = False
         """Whether there has been a crew in whose way nothing was."""
         self._fit: set[str] = set()
@@ -101,13 +99,10 @@ class Recruiting:
         ClusterError
             Where they do not agree.
         """
-        try:
-            there: Installation = self._client.run_on_scheduler(installation)
-        except Exception as error:  # there is no such function, or Python there does not understand this one
-            raise ClusterError(f"the Dask scheduler {_not_ours(error)}") from error
-        if found := conflicts(self._here, there, SENDING):
-            raise ClusterError(f"the Dask scheduler has other versions: {', '.join(found)}; {_REMEDY}")
-        self._tell_remarks("the Dask scheduler", [*conflicts(self._here, there, NUMBERS), *remarks(self._here, there)])
+        compared = compare_scheduler(self._client)
+        if compared.problem is not None:
+            raise ClusterError(compared.problem)
+        self._tell(compared)
 
     def go_on(self, over: Event) -> None:
         """Look now and then, until the run is over."""
@@ -127,9 +122,12 @@ class Recruiting:
         self._unfit = {address: seen for address, seen in self._unfit.items() if address in present}
         self._publish(present)
         due = [address for address in present if address not in self._fit and self._is_due(address)]
-        for address, problem in self._examine(due).items():
+        examined = self._examine(due)
+        for address, problem in examined.items():
             self._note(address, problem)
         self._publish(present)
+        for address in examined.keys() & self._fit if self._begun else ():
+            self._logger.info("%s has joined the run", name_worker(self._client, address))
         if self._unfit and not self._begun:
             self._crew.refuse(_refusal([problem for problem, _ in self._unfit.values()]))
         self._begun = self._begun or bool(self._fit)
@@ -152,40 +150,27 @@ class Recruiting:
     def _examine(self, addresses: Sequence[str]) -> dict[str, str | None]:
         """Tell of each worker that answers what is in its way, or that nothing is."""
         found: dict[str, str | None] = {}
-        installed = self._ask(addresses, installation)
-        agreeing = []
-        for address, there in installed.items():
-            if isinstance(there, Exception):
-                found[address] = f"{self._named(address)} {_not_ours(there)}"
-            elif differing := conflicts(self._here, there, (*SENDING, *NUMBERS)):
-                found[address] = f"{self._named(address)} has other versions: {', '.join(differing)}; {_REMEDY}"
-            else:
-                self._tell_remarks(self._named(address), remarks(self._here, there))
-                agreeing.append(address)
+        compared = compare_workers(self._client, addresses)
+        for address, versions in compared.items():
+            found[address] = versions.problem
+            self._tell(versions)
+        agreeing = [address for address, problem in found.items() if problem is None]
         settings = self._settings.serialize() if self._settings is not None else {}
-        for address, problems in self._ask(agreeing, join_run, self._site, settings).items():
-            told = [str(problems)] if isinstance(problems, Exception) else problems
-            found[address] = f"{self._named(address)} {'; it '.join(told)}" if told else None
+        seen = ask_workers(self._client, agreeing, join_run, self._site, settings)
+        for address in agreeing:
+            if address not in seen:  # it has left
+                del found[address]
+            elif problems := _as_list(seen[address]):
+                found[address] = f"{name_worker(self._client, address)} {'; it '.join(problems)}"
         return found
 
-    def _ask(self, addresses: Sequence[str], function: Any, *arguments: Any) -> dict[str, Any]:  # noqa: ANN401
-        """Call a function on workers; results or errors, by address, of those that have not left meanwhile."""
-        if not addresses:
-            return {}
-        answers = self._client.run(function, *arguments, workers=list(addresses), on_error="return")
-        return {address: answer for address, answer in answers.items() if not isinstance(answer, OSError)}
-
-    def _named(self, address: str) -> str:
-        known = self._client.scheduler_info(n_workers=-1)["workers"].get(address, {})
-        return f"the Dask worker {known.get('name', 'unknown')} at {address}"
-
-    def _tell_remarks(self, where: str, found: Sequence[str]) -> None:
-        if found:
-            self._logger.info("%s differs without harm: %s", where, ", ".join(found))
+    def _tell(self, compared: Compared) -> None:
+        if compared.remark is not None:
+            self._logger.info("%s", compared.remark)
 
 
-def _not_ours(error: BaseException) -> str:
-    return f"cannot say what is installed there ({type(error).__name__}: {error}); {_REMEDY}"
+def _as_list(answer: list[str] | Exception) -> list[str]:
+    return [f"cannot be asked: {answer}"] if isinstance(answer, Exception) else answer
 
 
 def _refusal(problems: Sequence[str]) -> ClusterError:

@@ -12,6 +12,7 @@ from threading import Thread
 from typing import Any
 
 import distributed
+from prefect.context import SettingsContext
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker, set_api_log_sink
 
@@ -42,16 +43,22 @@ def hearing_logs(client: distributed.Client, run_id: str) -> Iterator[None]:
         client.unsubscribe_topic(_topic(run_id))
 
 
-def flush_events() -> None:
-    """Have Prefect told of the ends of this process's task runs before anybody else is; not for ever."""
-    # It waits for as long as Prefect does not answer, without a limit of its own.
-    waiting = Thread(target=copy_context().run, args=[_wait_for_events], daemon=True)
+def flush_events(settings: dict[str, Any]) -> None:
+    """Have Prefect told of the ends of this process's task runs before anybody else is; not for ever.
+
+    Parameters
+    ----------
+    settings
+        Prefect's, as the run has them: those of this process may know of no server.
+    """
+
+    def wait() -> None:
+        with SettingsContext(**settings):
+            EventsWorker.instance().wait_until_empty()  # for as long as Prefect does not answer
+
+    waiting = Thread(target=wait, daemon=True)
     waiting.start()
     waiting.join(_FLUSH_PATIENCE_S)
-
-
-def _wait_for_events() -> None:
-    EventsWorker.instance().wait_until_empty()
 
 
 def _topic(run_id: str) -> str:

@@ -6,6 +6,7 @@ workers as there is work for. Without either, a run has threads of its own: they
 kernels leave the GIL to each other.
 """
 
+import json
 import logging
 import os
 from typing import Any, Self
@@ -65,13 +66,20 @@ class ClusterSettings(BaseSettings):
             )
         return settings
 
+    def cluster_kwargs_of(self, run_id: str) -> dict[str, Any]:
+        """Arguments of the cluster of a run: `{run}` in any text of them stands for the beginning of its id."""
+        kwargs: dict[str, Any] = json.loads(json.dumps(self.cluster_kwargs).replace("{run}", run_id.partition("-")[0]))
+        return kwargs
+
     @property
     def adapt_kwargs(self) -> dict[str, int] | None:
         """Bounds of a cluster that grows with the work that waits; None for one that does not."""
         return None if self.maximum is None else {"minimum": self.minimum, "maximum": self.maximum}
 
 
-def make_task_runner(n_workers: int | None, logger: logging.Logger | logging.LoggerAdapter[Any]) -> DaskTaskRunner:
+def make_task_runner(
+    n_workers: int | None, run_id: str, logger: logging.Logger | logging.LoggerAdapter[Any]
+) -> DaskTaskRunner:
     """Task runner for a run.
 
     Parameters
@@ -79,6 +87,8 @@ def make_task_runner(n_workers: int | None, logger: logging.Logger | logging.Log
     n_workers
         Threads of the run's own cluster; by default one for each usable processor. A cluster that the environment
         names has its own workers.
+    run_id
+        Id of the run, for the name of a cluster that is started for it.
     logger
         Told where `n_workers` is ignored.
 
@@ -98,7 +108,7 @@ def make_task_runner(n_workers: int | None, logger: logging.Logger | logging.Log
         try:
             return DaskTaskRunner(
                 cluster_class=settings.cluster_class,
-                cluster_kwargs=settings.cluster_kwargs,
+                cluster_kwargs=settings.cluster_kwargs_of(run_id),
                 adapt_kwargs=settings.adapt_kwargs,
             )
         except (ImportError, AttributeError, ValueError) as error:

@@ -7,7 +7,7 @@ mean the same there.
 import hashlib
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -44,7 +44,7 @@ def installation() -> dict[str, str]:
     return {name: known.get(name) or _version(name) for name in (*SENDING, *NUMBERS, *_TOLD)}
 
 
-def conflicts(here: Installation, there: Installation, names: tuple[str, ...]) -> list[str]:
+def conflicts(here: Installation, there: Installation, names: Sequence[str]) -> list[str]:
     """Say of each thing that has to agree, and does not, what is there and what is here."""
     return list(_differences(here, there, names))
 
@@ -54,7 +54,7 @@ def remarks(here: Installation, there: Installation) -> list[str]:
     return list(_differences(here, there, _TOLD))
 
 
-def _differences(here: Installation, there: Installation, names: tuple[str, ...]) -> Iterator[str]:
+def _differences(here: Installation, there: Installation, names: Sequence[str]) -> Iterator[str]:
     for name in names:
         if here.get(name) != there.get(name):
             yield f"{name} {there.get(name, 'unknown')} there, {here.get(name, 'unknown')} here"

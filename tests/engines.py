@@ -1,12 +1,13 @@
 """Real engines for tests: a Prefect server, and a Dask cluster of processes of its own."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
@@ -32,12 +33,12 @@ def wait_until(condition: Callable[[], object], what: str, deadline_s: float = D
 
 
 @contextmanager
-def prefect_server(folder: Path) -> Iterator[str]:
+def prefect_server(folder: Path, host: str = "127.0.0.1") -> Iterator[str]:
     """Have a Prefect server of its own, with an empty database, used by this process and those it starts."""
     port = _free_port()
-    url = f"http://127.0.0.1:{port}/api"
+    url = f"http://{host}:{port}/api"
     home = {"PREFECT_HOME": str(folder), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_SERVER_UI_ENABLED": "0"}
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
     with pytest.MonkeyPatch.context() as environment, (folder / "server.log").open("wb") as log:
         for name, value in home.items():
             environment.setenv(name, value)
@@ -64,22 +65,47 @@ def writes_fov(pid: int) -> bool:
     return any(".fov_" in name and ".tmp/" in name for name in open_files)
 
 
-class DaskProcesses:
-    """A Dask scheduler and its workers, each a process of its own that may be killed; logs go to a folder."""
+def claiming_version(folder: Path, package: str, version: str) -> dict[str, str]:
+    """Environment of processes that hold a package to be of another version than it is."""
+    metadata = folder / f"{package.replace('-', '_')}-{version}.dist-info/METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
+    return {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
 
-    def __init__(self, folder: Path) -> None:
+
+class DaskProcesses:
+    """A Dask scheduler and its workers, each a process of its own that may be killed; logs go to a folder.
+
+    Parameters
+    ----------
+    environment
+        Variables of the scheduler, beside those of this process; one that is None is not set.
+    host
+        Where it listens.
+    launcher
+        Beginning of a command that starts it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        environment: Mapping[str, str | None] | None = None,
+        host: str = "127.0.0.1",
+        launcher: Sequence[str] = (),
+    ) -> None:
         self._folder = folder
         self._contact = folder / "scheduler.json"
         command: list[str | Path] = [
             "scheduler",
             "--host",
-            "127.0.0.1",
+            host,
             "--port",
             "0",
             "--scheduler-file",
             self._contact,
         ]
-        self._scheduler = self._start("scheduler", *command, "--no-dashboard")
+        self._scheduler = self._start("scheduler", launcher, environment, *command, "--no-dashboard")
         wait_until(self._written, "Dask scheduler is up")
         self.address: str = json.loads(self._contact.read_text())["address"]
         self.client = distributed.Client(self.address, set_as_default=False)
@@ -93,8 +119,14 @@ class DaskProcesses:
         for process in (*self._workers.values(), self._scheduler):
             _end(process)
 
-    def start_workers(self, *names: str, n_threads: int = 1) -> None:
-        """Start workers and wait until the scheduler knows them."""
+    def start_workers(
+        self,
+        *names: str,
+        n_threads: int = 1,
+        environment: Mapping[str, str | None] | None = None,
+        launcher: Sequence[str] = (),
+    ) -> None:
+        """Start workers and wait until the scheduler knows them; see the class for the environment and the launcher."""
         for name in names:
             command: list[str | Path] = [
                 "worker",
@@ -113,13 +145,17 @@ class DaskProcesses:
                 "--local-directory",
                 self._folder,
             ]
-            self._workers[name] = self._start(name, *command, *options)
+            self._workers[name] = self._start(name, launcher, environment, *command, *options)
         wait_until(lambda: set(names) <= self._addresses().keys(), f"Dask workers {names} are up")
 
     def has(self, name: str, task: str) -> bool:
         """Whether a worker has been given a task."""
         given: dict[str, list[Any]] = self.client.processing([self._addresses()[name]])
         return any(task in key for keys in given.values() for key in keys)
+
+    def worker_address(self, name: str) -> str:
+        """Where a worker listens."""
+        return self._addresses()[name]
 
     def pid(self, name: str) -> int:
         """Process of a worker."""
@@ -163,10 +199,14 @@ class DaskProcesses:
         assert self._scheduler.poll() is None, (self._folder / "scheduler.log").read_text()
         return self._contact.exists() and self._contact.stat().st_size > 0
 
-    def _start(self, name: str, *command: str | Path) -> subprocess.Popen[bytes]:
+    def _start(
+        self, name: str, launcher: Sequence[str], environment: Mapping[str, str | None] | None, *command: str | Path
+    ) -> subprocess.Popen[bytes]:
+        variables = {**os.environ, **(environment or {})}
         with (self._folder / f"{name}.log").open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "dask", *command],
+                [*launcher, sys.executable, "-m", "dask", *command],
+                env={key: value for key, value in variables.items() if value is not None},
                 cwd=ROOT, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
 

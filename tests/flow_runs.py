@@ -24,7 +24,7 @@ from prefect.client.schemas.filters import (
     LogFilter,
     LogFilterFlowRunId,
 )
-from prefect.client.schemas.objects import Artifact, FlowRun, State, TaskRun
+from prefect.client.schemas.objects import Artifact, FlowRun, Log, State, TaskRun
 
 from flows.process import process_acquisition
 from tasks.output import LOCK_FILE
@@ -68,15 +68,15 @@ class Run:
         rows: list[dict[str, Any]] = json.loads(str(artifact.data))
         return rows
 
+    def log(self) -> list[Log]:
+        """Lines of its log in the Prefect UI, also those of its tasks, as far as there are."""
+        selection = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[self.id]))
+        with get_client(sync_client=True) as client:
+            return client.read_logs(selection, limit=200)
+
     def logged(self, text: str) -> bool:
         """Whether its log in the Prefect UI comes to hold a text."""
-        selection = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[self.id]))
-
-        def found() -> bool:
-            with get_client(sync_client=True) as client:
-                return any(text in log.message for log in client.read_logs(selection, limit=200))
-
-        wait_until(found, f"{text!r} in the log of the run")
+        wait_until(lambda: any(text in line.message for line in self.log()), f"{text!r} in the log of the run")
         return True
 
 

@@ -21,7 +21,7 @@ from tasks.fov_job import FovJob
 from tasks.output import OutputLock, ensure_folder
 from tasks.plan import Plan
 from tasks.simulation import SimulationSettings, simulate
-from tests.engines import wait_until
+from tests.engines import DaskProcesses, claiming_version, wait_until
 from tests.output_worker import content
 from tests.program import mistake, run_pyama, start_pyama
 from tests.recordings import DATA, random_images, write_recording
@@ -387,6 +387,29 @@ def test_doctor_names_settings_that_cannot_be(
     monkeypatch.setenv("PYAMA_DASK_CLUSTER_CLASS", "distributed.LocalCluster")
     assert main(["doctor"]) == 1
     assert "PROBLEM dask: PYAMA_DASK_ADDRESS and PYAMA_DASK_CLUSTER_CLASS" in capsys.readouterr().out
+
+
+def test_doctor_counts_the_workers_of_a_cluster(
+    dask_processes: DaskProcesses, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYAMA_DASK_ADDRESS", dask_processes.address)
+    assert main(["doctor"]) == 0
+    told = f"ok      Dask: scheduler at {dask_processes.address} answers; 2 workers with 4 threads, versions agree"
+    assert told in capsys.readouterr().out.splitlines()
+
+
+def test_doctor_names_a_worker_with_another_version(
+    dask_processes: DaskProcesses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYAMA_DASK_ADDRESS", dask_processes.address)
+    dask_processes.start_workers("old", environment=claiming_version(tmp_path, "nd2", "0.1"))
+    address = dask_processes.worker_address("old")
+    try:
+        assert main(["doctor"]) == 1
+    finally:
+        dask_processes.kill_worker("old")
+    told = f"PROBLEM dask: The Dask worker old at {address} has other versions: nd2 0.1 there, "
+    assert any(line.startswith(told) for line in capsys.readouterr().out.splitlines())
 
 
 def test_doctor_verifies_results(reference: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,6 +133,12 @@ def test_a_scheduler_that_does_not_answer(
             {"CLUSTER_CLASS": "distributed.LocalCluster", "CLUSTER_KWARGS": "n_workers=2"},
             "PYAMA_DASK_CLUSTER_KWARGS must be a JSON object, e.g. ",
         ),
+        ({"MAXIMUM": "4"}, "PYAMA_DASK_MAXIMUM needs PYAMA_DASK_CLUSTER_CLASS"),
+        (
+            {"CLUSTER_CLASS": "distributed.LocalCluster", "MINIMUM": "3", "MAXIMUM": "2"},
+            "PYAMA_DASK_MINIMUM must be at most PYAMA_DASK_MAXIMUM (got 3 and 2)",
+        ),
+        ({"CLUSTER_CLASS": "distributed.LocalCluster", "MAXIMUM": "0"}, "PYAMA_DASK_ settings: maximum: "),
     ],
 )
 def test_wrong_settings(
@@ -153,6 +159,6 @@ def test_threads_of_a_run_open_no_port_to_the_network(prefect_api: str) -> None:
         return {tuple(c.laddr) for c in psutil.Process().net_connections("inet") if c.status == psutil.CONN_LISTEN}
 
     before = ports()
-    with make_task_runner(1, logging.getLogger(__name__)) as runner:
+    with make_task_runner(1, "run", logging.getLogger(__name__)) as runner:
         connect(runner)
         assert {address for address, _ in ports() - before} <= {"127.0.0.1", "::1"}

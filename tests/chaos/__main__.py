@@ -17,7 +17,7 @@ import asyncpg
 from tests.chaos.faults import ROLES
 from tests.chaos.suite import LEAST_COMPUTING, Suite, plan, staged, usable_faults
 from tests.engines import ROOT
-from tests.namespaces import usable_command
+from tests.namespaces import MOUNT_PROBE, usable_command
 
 _DISK_MB = 600
 _IN_NAMESPACE = "PYAMA_CHAOS_NAMESPACE"
@@ -27,7 +27,7 @@ _POSTGRESQL = "127.0.0.1:5432"
 def main() -> int:
     """Run the suite; 0 where nothing was lost."""
     arguments = _arguments()
-    command = usable_command()
+    command = usable_command("--mount", MOUNT_PROBE)
     small_disk = command is not None
     if command is not None and _IN_NAMESPACE not in os.environ:
         # Once more, in a namespace in which a small disk can be mounted for this run and all that it starts.
