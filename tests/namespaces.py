@@ -7,7 +7,6 @@ from functools import cache
 
 import pytest
 
-
 MOUNT_PROBE = "mount -t tmpfs tmpfs /mnt"
 """Mounts a file system, which nobody sees elsewhere."""
 
