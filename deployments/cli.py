@@ -5,10 +5,12 @@ Exit codes: 0 done; 1 the run failed, or a check found a problem; 2 the user's m
 at once.
 """
 
+import json
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from inspect import cleandoc
 from pathlib import Path
 from signal import SIGINT
@@ -423,14 +425,30 @@ def doctor(
         Path | None,
         typer.Option(metavar="DIR", help="Read all results of an output folder again and check their checksums."),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Check this installation, or with --verify the files of an output folder."""
+    """Check this installation and what it needs, or with --verify the files of an output folder.
+
+    Looks at packages, processors, kernels, Dask, paths, disks, clocks, and the Prefect server with its database,
+    deployments, workers and queue; says for each problem what to do. Ends with exit code 1 where there is one.
+
+    For example:
+
+    pyama doctor
+
+    PREFECT_API_URL=http://127.0.0.1:4200/api pyama doctor --json
+
+    pyama doctor --verify results
+    """
     from deployments.doctor import examine, verify_folder
 
     findings = examine() if verify is None else verify_folder(verify.absolute())
-    for finding in findings:
-        print(finding)
-    raise typer.Exit(0 if all(finding.good for finding in findings) else 1)
+    good = all(finding.good for finding in findings)
+    if as_json:
+        print(json.dumps({"good": good, "findings": [asdict(finding) for finding in findings]}, indent=2))
+    else:
+        print(*findings, sep="\n")
+    raise typer.Exit(0 if good else 1)
 
 
 if __name__ == "__main__":

@@ -1,34 +1,44 @@
 """Checks of the installation, and of the files of an output folder: `pyama doctor`."""
 
 import platform
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from time import monotonic
+from urllib.parse import urlsplit
 
 import numpy as np
 
+from api.settings import Settings
+from deployments.health.clocks import file_clock_findings
+from deployments.health.finding import Finding, checked
+from deployments.health.storage import storage_findings
+from deployments.health.versions import version_findings
 from tasks.errors import OutputError
 from tasks.output import fov_directories, verify
 from tasks.output.manifest import package_versions
 
 _ANSWER_TIMEOUT_S = 5.0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at."""
-
-    good: bool
-    text: str
-
-    def __str__(self) -> str:
-        return f"{'ok     ' if self.good else 'PROBLEM'} {self.text}"
+_THIS_MACHINE = {"127.0.0.1", "localhost", "::1"}
 
 
 def examine() -> list[Finding]:
-    """Look at versions, processors, kernels, Dask and Prefect."""
-    return [_versions(), *(_checked(check) for check in (_processors, _kernels, _dask, _prefect))]
+    """Look at versions, processors, kernels, Dask, paths, disks, clocks and Prefect.
+
+    Raises
+    ------
+    InvalidParametersError
+        Where a setting is wrong.
+    """
+    settings = Settings.from_environment()
+    checks: dict[str, Callable[[], Iterable[Finding]]] = {
+        "packages": version_findings,
+        "paths": partial(storage_findings, settings),
+        "clocks": partial(file_clock_findings, settings),
+        "Prefect": partial(_prefect, settings),
+    }
+    installation = [_versions(), *(_checked(check) for check in (_processors, _kernels, _dask))]
+    return [*installation, *(finding for name, check in checks.items() for finding in checked(name, check))]
 
 
 def verify_folder(output_dir: Path) -> list[Finding]:
@@ -101,17 +111,17 @@ def _dask() -> str:
     return "Dask: each run has threads of its own (no PYAMA_DASK_ settings)"
 
 
-def _prefect() -> str:
-    import httpx
+def _prefect(settings: Settings) -> Iterator[Finding]:
+    """Look at the Prefect server, and at its database where that is on this machine."""
     from prefect.settings import get_current_settings
+
+    from deployments.health.database import database_findings
+    from deployments.health.orchestrator import orchestrator_findings
 
     url = get_current_settings().api.url
     if not url:
-        return "Prefect: no API is configured, each run starts the embedded server"
-    try:
-        httpx.get(f"{url}/health", timeout=_ANSWER_TIMEOUT_S).raise_for_status()
-    except httpx.HTTPError as error:
-        raise RuntimeError(
-            f"the API at {url} does not answer ({error}); start it, or unset PREFECT_API_URL to use the embedded server"
-        ) from error
-    return f"Prefect: the API at {url} answers"
+        yield Finding(True, "Prefect: no API is configured, each run starts the embedded server")
+        return
+    yield from checked("Prefect", partial(orchestrator_findings, url))
+    if urlsplit(url).hostname in _THIS_MACHINE:
+        yield from checked("database", partial(database_findings, settings))
