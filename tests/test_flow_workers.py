@@ -23,6 +23,7 @@ from tests.engines import DaskProcesses, claiming_version, wait_until, writes_fo
 from tests.flow_runs import EndedRun, Run, film, request, run, run_that_holds
 from tests.namespaces import mount_namespace
 from tests.output_worker import content
+from tests.program import run_pyama
 from tests.recordings import write_recording
 
 N_FOVS, N_FRAMES = 4, 40
@@ -291,6 +292,21 @@ def test_a_worker_that_does_not_reach_prefect_says_so(prefect_api: str, tmp_path
         (problem,) = asyncio.run(join_run(Site("this-run", tmp_path), context.serialize()))
     assert problem.startswith("does not reach the Prefect API at http://127.0.0.1:9/api: ConnectError")
     assert "set PREFECT_API_URL of the run to an address that workers reach" in problem
+
+
+@pytest.mark.stack
+def test_workers_on_this_machine_reach_the_server_that_a_run_brings_itself(
+    recording: Path, undisturbed: EndedRun, scheduler: DaskProcesses, tmp_path: Path
+) -> None:
+    bare = without_prefect(tmp_path) | {"PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    with workers(scheduler, "near", environment=without_prefect(tmp_path / "another")):
+        ended = run_pyama(
+            "process", recording, "-o", tmp_path / "out", "--phase", "0:area", "--fluorescence", "1:intensity_total",
+            "--set", "border_margin=2", "--set", "min_frames=1", "--set", "keep=labels",
+            environment=bare | {"PYAMA_DASK_ADDRESS": scheduler.address},
+        )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert content(tmp_path / "out") == content(undisturbed.output_dir)
 
 
 def test_no_line_is_lost_with_a_worker_that_is_killed_right_after_a_fov(
