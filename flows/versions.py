@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tasks.output.fingerprint import SCIENCE_VERSION
+from tasks.plugins import load_plugins
 
 Installation = Mapping[str, str]
 """Version of each thing that is installed, by its name."""
@@ -24,7 +25,7 @@ _ROOT = Path(__file__).parents[1]
 SENDING = ("python", "pyama-backend", _SOURCES, "dask", "distributed", "cloudpickle", "prefect", "prefect-dask")
 """What has to agree for tasks to be understood: where they are sent from, at the scheduler, and at workers."""
 
-NUMBERS = ("science version", "numpy", "numba", "llvmlite", "scipy", "opencv-python-headless", "nd2")
+NUMBERS = ("science version", "plugins", "numpy", "numba", "llvmlite", "scipy", "opencv-python-headless", "nd2")
 """What has to agree besides, between a run and workers, for the same numbers."""
 
 _TOLD = ("full python", "processor", "msgpack", "pydantic", "tornado", "zlib-ng")
@@ -39,6 +40,7 @@ def installation() -> dict[str, str]:
         "full python": platform.python_version(),
         "processor": platform.machine(),
         "science version": str(SCIENCE_VERSION),
+        "plugins": _plugins(),
         _SOURCES: _sources_digest(),
     }
     return {name: known.get(name) or _version(name) for name in (*SENDING, *NUMBERS, *_TOLD)}
@@ -65,6 +67,10 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "missing"
+
+
+def _plugins() -> str:
+    return ", ".join(f"{one.plugin.name} {one.plugin.version}" for one in load_plugins().loaded) or "none"
 
 
 def _sources_digest() -> str:
