@@ -101,7 +101,7 @@ def test_every_route_that_changes_something_asks_for_an_operator(tmp_path: Path)
     }
     assert reading <= {
         "/processing/load-metadata", "/processing/list-directory", "/processing/search-files", "/processing/file-info",
-        "/processing/samples/load", "/analysis/load-traces",
+        "/processing/samples/load", "/analysis/load-traces", "/visualization/init", "/visualization/frame",
     }  # fmt: skip
 
 
