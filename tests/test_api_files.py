@@ -77,7 +77,9 @@ def test_a_folder_is_listed_folders_first(client: httpx.Client, tree: Path) -> N
 
 
 def test_browsing_begins_in_the_allowed_folders(client: httpx.Client, tree: Path, tmp_path: Path) -> None:
-    assert client.get(f"{BASE}/processing/starting-folders").json()["folders"] == [str(Path.home()), "/"]
+    told = client.get(f"{BASE}/processing/starting-folders").json()
+    assert told["folders"] == [str(Path.home()), "/"]
+    assert ".nd2" in told["recording_extensions"]
     with api(tmp_path, allowed_paths=(tree, tmp_path)) as restricted:
         answer = restricted.get(f"{BASE}/processing/starting-folders").json()
     assert answer["folders"] == [str(tree), str(tmp_path)]

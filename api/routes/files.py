@@ -98,6 +98,7 @@ class StartingFoldersAnswer(Answer):
     folders: list[str] = Field(
         description="The allowed folders; where all are, that of the user who runs the server, and the root"
     )
+    recording_extensions: list[str] = Field(description="Endings of recordings that can be opened", examples=[[".nd2"]])
 
 
 class FileInfoRequest(Model):
@@ -156,10 +157,12 @@ async def search_files(body: SearchFilesRequest, request: Request) -> SearchFile
 
 @router.get("/starting-folders")
 def starting_folders(request: Request) -> StartingFoldersAnswer:
-    """Tell where to begin to look for files."""
+    """Tell where to begin to look for files, and how recordings are named."""
     roots = allowed_roots(request)
     folders = [Path.home(), Path("/")] if roots is None else roots
-    return StartingFoldersAnswer(folders=[printable(str(folder)) for folder in folders])
+    return StartingFoldersAnswer(
+        folders=[printable(str(folder)) for folder in folders], recording_extensions=known_suffixes()
+    )
 
 
 @router.post("/file-info", responses=documented_errors("FILE_NOT_FOUND"), openapi_extra=READ_ONLY)

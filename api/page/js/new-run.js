@@ -7,25 +7,24 @@ import { showProblem } from "./problems.js";
 import { SchemaForm } from "./schema.js";
 import { counted, readableDuration, readableNumber, spoken } from "./text.js";
 
-const RECORDINGS = [".nd2", ".czi", ".tif", ".tiff"];
 // `fovs` says the same as these two, and more.
 const LEFT_OUT = new Set(["fov_start", "fov_end"]);
 const OFTEN = new Set(["fovs", "min_frames", "border_margin", "keep"]);
 
 export async function show(parameters, signal) {
-  const [features, described] = await Promise.all([
-    get("/processing/features", {}, { signal }), schema("Parameters"),
+  const [features, described, { recording_extensions: extensions }] = await Promise.all([
+    get("/processing/features", {}, { signal }), schema("Parameters"), get("/processing/starting-folders", {}, { signal }),
   ]);
-  const view = new NewRun(features, described.properties);
+  const view = new NewRun(features, described.properties, extensions);
   if (parameters.recording) view.load(parameters.recording);
   return view.element;
 }
 
 class NewRun {
-  constructor(features, properties) {
+  constructor(features, properties, extensions) {
     this.features = features;
     this.recording = pathInput("Recording", "A file on the server", {
-      extensions: RECORDINGS, onchange: (path) => this.load(path),
+      extensions, onchange: (path) => this.load(path),
     });
     this.output = pathInput("Folder for the results", "Made where it is not there; FOVs that are complete in it are kept");
     const asked = Object.entries(properties).filter(([name]) => !LEFT_OUT.has(name));

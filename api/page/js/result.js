@@ -1,15 +1,17 @@
 // What a run has left: frames, cells, their traces, marks, and tables to download.
 
-import { get } from "./api.js";
+import { blob, get } from "./api.js";
 import { CellPanel } from "./cells.js";
 import { downloadLink } from "./download.js";
 import { fill, fileName, h, remembered } from "./dom.js";
 import { pause } from "./events.js";
 import { pathInput } from "./picker.js";
+import { showProblem } from "./problems.js";
 import { counted } from "./text.js";
 import { Viewer } from "./viewer.js";
 
 const LOOK_MS = 8000;
+const PICTURE = "/visualization/picture";
 
 export async function show({ output_dir: folder = "", fov }, signal) {
   if (!folder) return chooseFolder();
@@ -107,17 +109,25 @@ class Result {
         downloadLink(this.folder, "processing_results.yaml", "Index of all"),
         h("a", { class: "button", href: `#/fit?${new URLSearchParams({ csv_path: fov.traces_file })}` }, "Fit this table"),
       ),
-      fov.pictures.length > 0 && h(
-        "details", {},
-        h("summary", {}, "Pictures for quality control"),
-        h("div", { class: "actions" }, fov.pictures.map((name) => this.picture(fov, name))),
-      ),
+      fov.pictures.length > 0 && this.gallery(fov),
     );
   }
 
-  picture(fov, name) {
-    const query = { output_dir: this.folder, fov: fov.fov, name };
-    return downloadLink(this.folder, name, name, { path: "/visualization/picture", query });
+  /** The pictures that were made of a FOV; loaded when somebody wants to see them. */
+  gallery(fov) {
+    const place = h("div", { class: "gallery" });
+    const load = async () => {
+      for (const name of fov.pictures) {
+        const query = { output_dir: this.folder, fov: fov.fov, name };
+        const link = downloadLink(this.folder, name, "Download", { path: PICTURE, query });
+        const image = h("img", { alt: `Picture ${name} of FOV ${fov.fov}` });
+        place.append(h("figure", {}, image, h("figcaption", {}, name, " ", link)));
+        image.src = URL.createObjectURL(await blob(PICTURE, query, { signal: this.signal }));
+      }
+    };
+    const gallery = h("details", {}, h("summary", {}, "Pictures for quality control"), place);
+    gallery.addEventListener("toggle", () => load().catch((problem) => fill(place, showProblem(problem))), { once: true });
+    return gallery;
   }
 
   tellNothing() {
