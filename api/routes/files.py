@@ -25,7 +25,7 @@ from api.paths import allowed_path, allowed_roots, existing_folder, existing_pat
 from api.responses import Answer, documented_errors
 from api.routes.metadata import Metadata
 from api.security import READ_ONLY
-from tasks.acquisition import is_pattern, open_recording
+from tasks.acquisition import is_pattern, known_suffixes, open_recording
 from tasks.configuration import Model
 from tasks.errors import RecordingError
 
