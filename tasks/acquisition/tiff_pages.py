@@ -1,5 +1,6 @@
 """Images in TIFF files: is a page whole, and its pixels, read straight into memory where they are stored plainly."""
 
+import math
 import os
 import sys
 from collections import OrderedDict
@@ -17,6 +18,8 @@ _MOST_OPEN = 16
 """Files that are kept open: those of a frame, however many files its channels lie in."""
 _LEAST_BYTES_OF_A_PAGE = 100
 """Its eight tags that must be there, their number, and where the next page is."""
+_LOSSY = {6, 7}
+"""Compressions: JPEG of the old and of the new kind."""
 _GRAY = {0, 1}
 """Photometric interpretations of images in grey: minimum is white, and minimum is black."""
 
@@ -121,6 +124,8 @@ class ImageShape(NamedTuple):
                 f"{path.name!r} holds images with {page.samplesperpixel} samples in each pixel or a palette, as from a "
                 "colour camera; only monochrome channels can be processed"
             )
+        if page.compression in _LOSSY:
+            raise RefusedError(f"{path.name!r} holds images that are compressed with losses, which is not supported")
         if page.dtype is None or page.ndim != 2:
             raise RefusedError(f"{path.name!r} holds images with {page.bitspersample} bits per pixel and {page.axes}")
         height, width = page.shape
@@ -139,7 +144,9 @@ def _incomplete(page: TiffPage, path: Path) -> str | None:
     size = path.stat().st_size
     if not page.dataoffsets or len(page.dataoffsets) != len(page.databytecounts):
         return f"{path.name!r} holds no pixels for it"
-    if 0 in page.dataoffsets or 0 in page.databytecounts:
+    # tifffile would fill up with zeros what has no strip or tile.
+    too_few = len(page.dataoffsets) < math.prod(page.chunked)
+    if too_few or 0 in page.dataoffsets or 0 in page.databytecounts:
         return f"{path.name!r} holds only a part of it"
     if max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))) > size:
         return f"it lies beyond the end of {path.name!r} at {size} bytes"

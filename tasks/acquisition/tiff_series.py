@@ -20,7 +20,6 @@ from tasks.acquisition.damage import RefusedError
 from tasks.acquisition.names import PLACEHOLDERS
 
 _DIGITS = ("time", "z")
-_MOST_FILES = 5_000_000
 
 
 class NoFileError(RefusedError):
@@ -155,11 +154,11 @@ def _ordered(name: str, texts: set[str]) -> tuple[str, ...]:
     return tuple(by_key[key] for key in sorted(by_key))
 
 
-def _key(name: str, text: str) -> tuple[int, str]:
-    """What a value is known by and sorted by; `1` and `001` are one."""
-    if text.isdecimal() and name != "channel":
-        return int(text), ""
-    return (int(text), text) if text.isdecimal() else (_MOST_FILES, text)
+def _key(name: str, text: str) -> tuple[int, int, str]:
+    """What a value is known by and sorted by, numbers first; `1` and `001` are one, but for channels."""
+    if not text.isdecimal():
+        return 1, 0, text
+    return 0, int(text), text if name == "channel" else ""
 
 
 def _check_step(name: str, texts: Sequence[str]) -> None:
