@@ -172,6 +172,21 @@ def test_what_is_no_longer_allowed_is_not_told(client: SyncPrefectClient, tmp_pa
         assert dropped.received == []
 
 
+def test_two_at_once_send_at_worst_the_same_twice(client: SyncPrefectClient, tmp_path: Path) -> None:
+    with receiver() as one:
+        run_id = ended(client, Completed(), webhook=one.url)
+        both = [Notices(), Notices()]
+
+        async def look_at_once() -> None:
+            async with get_client() as prefect:
+                await asyncio.gather(*(notices.look(prefect, settings(tmp_path, one)) for notices in both))
+            await until(lambda: is_marked(client, run_id, one))
+
+        asyncio.run(look_at_once())
+        assert 1 <= len(one.received) <= 2
+        assert len({notice.content["delivery_id"] for notice in one.received}) == 1
+
+
 def test_a_job_that_ends_again_is_told_of_again(client: SyncPrefectClient, tmp_path: Path) -> None:
     with receiver() as one:
         notices = Notices()
