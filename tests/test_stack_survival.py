@@ -44,7 +44,7 @@ def test_a_second_stack_says_that_one_is_running(stack: RunningStack) -> None:
 
 def test_log_lines_bear_the_name_of_their_program(stack: RunningStack) -> None:
     names = {line.partition("|")[0].strip() for line in stack.log.read_text().splitlines()}
-    assert names <= {"prefect", "deploy", "worker", "control", "api", "pyama"}
+    assert names <= {"prefect", "deploy", "worker", "control", "care", "api", "pyama"}
 
 
 def test_api_is_killed_in_the_midst_of_a_job(stack: RunningStack, recording: Path, tmp_path: Path) -> None:
@@ -68,6 +68,37 @@ def test_worker_is_killed_in_the_midst_of_a_job(stack: RunningStack, recording: 
     assert told[0]["progress"]["percentage"] >= before["progress"]["percentage"]
     assert "Waiting to be tried again" in {status["message"] for status in told}
     assert told[-1]["status"] == "completed"
+
+
+@pytest.mark.stack
+def test_process_that_has_lost_its_run_ends_and_says_nothing(
+    stack: RunningStack, recording: Path, tmp_path: Path
+) -> None:
+    job_id = stack.client.start(asked(recording, tmp_path / "out", keep="none", n_workers=1))
+    before = stack.client.watch(job_id, is_computing)[-1]
+    engine = stack.engine(job_id)
+    run = f"{stack.prefect_url}/api/flow_runs/{job_id}"
+    httpx.patch(f"{run}/labels", json={"pyama.process": "another/host/1/1"}).raise_for_status()
+    wait_until(lambda: not is_alive(engine), "the process ends", 30.0)
+    assert httpx.get(run).json()["state"]["type"] == "RUNNING"
+    told = stack.client.finish(job_id)  # once nobody has told anything for half a minute, it goes on
+    assert "Waiting to be tried again" in {status["message"] for status in told}
+    assert told[0]["progress"]["percentage"] >= before["progress"]["percentage"]
+    assert told[-1]["status"] == "completed"
+
+
+@pytest.mark.stack
+def test_run_that_somebody_has_ended_is_not_worked_on(stack: RunningStack, recording: Path, tmp_path: Path) -> None:
+    job_id = stack.client.start(asked(recording, tmp_path / "out", n_workers=1, keep="none"))
+    stack.client.watch(job_id, is_computing)
+    flow_process, engine = stack.flow_process(job_id), stack.engine(job_id)
+    assert flow_process is not None
+    os.kill(engine, signal.SIGSTOP)  # it cannot come to its end by itself
+    run = f"{stack.prefect_url}/api/flow_runs/{job_id}"
+    state = {"type": "FAILED", "name": "Failed", "message": "enough of it"}
+    httpx.post(f"{run}/set_state", json={"state": state}).raise_for_status()
+    wait_until(lambda: not is_alive(engine) and not is_alive(flow_process), "the processes end", 40.0)
+    assert stack.client.finish(job_id)[-1]["error"] == "enough of it"
 
 
 @pytest.mark.stack

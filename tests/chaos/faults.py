@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tests.chaos.processes import runs_module, send, with_environment
-from tests.chaos.scene import TRUE_WITHIN_S, Place, Scene
+from tests.chaos.scene import SETTLED_WITHIN_S, TRUE_WITHIN_S, Place, Scene
 from tests.engines import wait_until
 from tests.stack import is_alive
 
@@ -35,7 +35,7 @@ def _kill(find: Callable[[Scene], list[int]]) -> Callable[[Scene, random.Random]
     def strike(scene: Scene, _random: random.Random) -> list[int]:
         pids = find(scene)
         send(signal.SIGKILL, pids)
-        wait_until(lambda: not any(map(is_alive, pids)), f"{pids} are dead", 10.0)
+        wait_until(lambda: not any(map(is_alive, pids)), f"{pids} are dead", TRUE_WITHIN_S)
         return pids
 
     return strike
@@ -127,19 +127,19 @@ def _lose_machine(scene: Scene, _random: random.Random) -> list[int]:
 
 def _start_again(scene: Scene, victims: list[int]) -> list[int]:
     scene.stack.process.wait()
-    wait_until(lambda: not _programs(scene, ()), "nothing of the stack outlives its supervisor", 30.0)
+    wait_until(lambda: not _programs(scene, ()), "nothing of the stack outlives its supervisor", TRUE_WITHIN_S)
     scene.restart()
     return victims
 
 
-def _fill_disk(scene: Scene, _random: random.Random) -> list[int]:
+def _fill_disk(scene: Scene, chosen: random.Random) -> list[int]:
     ballast = scene.disk / "ballast"
-    with ballast.open("wb") as file, suppress_full():
-        while True:
-            file.write(bytes(1 << 20))
-            file.flush()
     try:
-        scene.wait(lambda: scene.look().status in {"failed", "completed"}, "the job meets the full disk", 120.0)
+        with ballast.open("wb") as file, suppress_full():
+            while True:
+                file.write(bytes(1 << 20))
+                file.flush()
+        time.sleep(chosen.uniform(1.0, 8.0))
     finally:
         ballast.unlink()
     return []
@@ -195,7 +195,7 @@ def _cancel(scene: Scene, _random: random.Random) -> list[int]:
 
 
 def _run_out_of_time(scene: Scene, _random: random.Random) -> list[int]:
-    scene.wait(lambda: scene.look().status in {"failed", "completed"}, "the job runs out of time", 120.0)
+    scene.wait(lambda: scene.look().status in {"failed", "completed"}, "the job runs out of time", SETTLED_WITHIN_S)
     if scene.current.last["status"] == "failed" and "PYAMA_JOB_TIMEOUT" not in scene.current.last["error"]:
         scene.current.problems.append(f"failed for another reason: {scene.current.last['error']}")
     return []

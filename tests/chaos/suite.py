@@ -126,6 +126,10 @@ class Suite:
             except Exception as error:  # whatever it is, the next fault can be told apart from it
                 struck.problems.append(f"{type(error).__name__}: {error}")
                 self._abandon()
+            except KeyboardInterrupt:
+                self.struck.pop()
+                print("interrupted", flush=True)
+                break
             self._note(struck)
         if self.struck and self._scene.job is not None:
             try:
@@ -265,6 +269,9 @@ class Suite:
     def _abandon(self) -> None:
         """Leave a job that cannot be judged, so that the next fault has a new one."""
         scene = self._scene
+        if scene.job is None:
+            return
+        self._blame(scene.job)
         try:
             scene.stack.client.cancel(scene.current.id)
             scene.settle()
