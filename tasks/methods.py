@@ -79,11 +79,11 @@ class TextureParameters(ScaledParameters):
         2.5, description="Least distance of a cell's log texture from that of the background, in standard deviations"
     )
     edge: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.6, description="Where a cell ends: share of the way from the background's log texture to that of its inside"
+        0.5, description="Where a cell ends: share of the way from the background's log texture to that of its inside"
     )
     closing_um: Length = Field(2.0, description="Gaps that are bridged: radius of the round closing (µm)")
     max_hole_um2: SurfaceArea = Field(150.0, description="Largest hole that is filled (µm²)")
-    trim_um: Length = Field(1.2, description="Width that is taken off the outline, which averaging has moved out (µm)")
+    trim_um: Length = Field(1.3, description="Width that is taken off the outline, which averaging has moved out (µm)")
     opening_um: Length = Field(1.5, description="Thinnest process that stays: radius of the round opening (µm)")
     min_area_um2: SurfaceArea = Field(60.0, description="Smallest cell, and smallest part that is split off (µm²)")
     split: Annotated[float, Field(ge=0, le=1)] = Field(
@@ -109,7 +109,7 @@ class CellposeParameters(ScaledParameters):
 
     method: Literal["cellpose"] = "cellpose"
     model: Annotated[str, Field(min_length=1, max_length=4096)] = Field(
-        "cpsam", description="Name of a model in Cellpose's own folder, or absolute path of a file of weights"
+        "cpsam_v2", description="Name of a model in Cellpose's own folder, or absolute path of a file of weights"
     )
     diameter_um: PositiveLength | None = Field(
         None, description="Typical diameter of a cell (µm); default: what the model was trained on"

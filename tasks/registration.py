@@ -17,7 +17,7 @@ _MOST_PX = 1024
 _FINE_PX, _COARSE_PX = 1.5, 10.0
 _CLIP = 4.0
 """In standard deviations."""
-_LEAST_CORRELATION = 0.08
+_LEAST_CORRELATION = 0.2
 """Below it, what is alike is noise, and the stage is taken to hold still."""
 
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from tasks.kernel import kernel
 
 _SMOOTHING_PX = 1.0
+_FAR = 1e9
+"""Distance to what is nowhere in the image."""
 
 
 def split_mask(mask: NDArray[np.bool_], ratio: float, min_area: float = 0.0) -> NDArray[np.int32]:
@@ -67,8 +69,7 @@ def split_landscape(heights: NDArray[Any], ratio: float, min_area: float = 0.0) 
 def distance_inside(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Distance of each pixel to the nearest one that is not set; what lies outside the image is not known to be so."""
     if mask.all():
-        # As if the image were one large disc.
-        return np.full(mask.shape, float(max(mask.shape)), np.float32)
+        return np.full(mask.shape, _FAR, np.float32)
     return cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)  # type: ignore[return-value]
 
 

@@ -122,9 +122,18 @@ def _above_edge(excess: NDArray[np.float32], least: float, edge: float, inside: 
     if edge == 0 or not mask.any():
         return mask
     weight = mask.astype(np.float32)
-    nearby = np.maximum(cv2.GaussianBlur(weight, (0, 0), inside), np.float32(1e-3))
-    usual = cv2.GaussianBlur(excess * weight, (0, 0), inside) / nearby
+    nearby = np.maximum(_widely_blurred(weight, inside), np.float32(1e-3))
+    usual = _widely_blurred(excess * weight, inside) / nearby
     return mask & (excess > np.float32(edge) * usual)
+
+
+def _widely_blurred(values: NDArray[np.float32], radius: float) -> NDArray[np.float32]:
+    """Blur by a Gaussian so wide that a quarter of its radius is fine enough a grid to do it on."""
+    height, width = values.shape
+    step = max(int(radius / 4), 1)
+    small = cv2.resize(values, (-(-width // step), -(-height // step)), interpolation=cv2.INTER_AREA)
+    blurred = cv2.GaussianBlur(small, (0, 0), radius / step)
+    return np.asarray(cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _dilated(mask: Mask, radius: float) -> Mask:

@@ -62,6 +62,16 @@ parameters = st.fixed_dictionaries(
         "min_area": st.one_of(st.none(), st.integers(1, 100)),
         "max_area": st.one_of(st.none(), st.integers(100, 10**6)),
         "logstd_arithmetic": st.sampled_from(["float32", "exact"]),
+        "segmentation": st.one_of(
+            st.just({"method": "logstd"}),
+            st.fixed_dictionaries(
+                {"method": st.just("texture")},
+                optional={"split": shares, "pixel_size_um": st.floats(0.01, 10), "min_area_um2": st.floats(0, 1000)},
+            ),
+        ),
+        "tracking": st.fixed_dictionaries(
+            {"method": st.just("overlap")}, optional={"max_gap": st.integers(0, 100), "divisions": st.booleans()}
+        ),
         "z_plane": st.one_of(st.integers(0, 100), st.sampled_from(["middle", "max"])),
         "keep": st.sampled_from(["all", "labels", "none"]),
         "fov_start": st.integers(0, 100),
