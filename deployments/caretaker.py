@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from prefect.client.orchestration import PrefectClient, get_client
 
 from api.settings import Settings
+from deployments.database import compact_database
+from deployments.leftovers import clear_output_folders, tidy_home
 from deployments.notices import Notices
 from deployments.recovery import LOOK_INTERVAL_S, Reconciler
+from deployments.retention import forget_old_runs
 
 logger = logging.getLogger("pyama.caretaker")
 
@@ -32,9 +35,15 @@ class Duty:
     """Does it once, and says what there is to tell, if anything."""
 
 
+_HOUR_S = 3600.0
+
 DUTIES: tuple[Duty, ...] = (
     Duty("interrupted runs", LOOK_INTERVAL_S, Reconciler().look),
     Duty("notices", 2.0, Notices().look),
+    Duty("old runs", _HOUR_S, forget_old_runs),
+    Duty("unfinished results", _HOUR_S, clear_output_folders),
+    Duty("old files", 24 * _HOUR_S, tidy_home),
+    Duty("size of the database", 24 * _HOUR_S, compact_database),
 )
 
 

@@ -10,8 +10,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-SECRETS = ("PREFECT_SERVER_DATABASE_PASSWORD", "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING")
-"""Password of Prefect's database; `USER:PASSWORD` that its server asks for, and that its clients bring."""
+SECRETS = (
+    "PREFECT_SERVER_DATABASE_PASSWORD",
+    "PREFECT_SERVER_API_AUTH_STRING",
+    "PREFECT_API_AUTH_STRING",
+    "PYAMA_WEBHOOK_SECRET",
+)
+"""Password of Prefect's database; `USER:PASSWORD` that its server asks for, and that its clients bring; what notices are
+signed with."""
 
 _MISTAKE = 2
 _NOT_FOUND = 127

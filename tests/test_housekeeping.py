@@ -32,7 +32,8 @@ from api.errors import JobNotFinishedError, JobNotFoundError
 from api.jobs import PROCESSING
 from api.orchestrator import Orchestrator, forget_runs
 from api.settings import Settings
-from deployments.database import compact, database_url, sqlite_file
+from deployments.caretaker import DUTIES
+from deployments.database import compact, compact_database, database_url, sqlite_file
 from deployments.leftovers import clear_output_folders, tidy_home
 from deployments.retention import forget_old_runs, forget_runs_before
 from tasks.job_marks import COMMON_TAG, SCAN_LABEL
@@ -286,3 +287,7 @@ def test_the_database_of_a_server_is_compacted_under_it(
     assert compact(path, least_unused_bytes=1) > 10_000_000
     assert is_there(client, run_id)
     assert is_there(client, put(client, Completed()))
+
+
+def test_the_caretaker_has_all_of_it_among_its_duties() -> None:
+    assert {forget_old_runs, clear_output_folders, tidy_home, compact_database} <= {duty.do for duty in DUTIES}

@@ -23,6 +23,7 @@ from tasks.methods import SEGMENTATION_METHODS, TRACKING_METHODS, Method, Method
 from tasks.output.fingerprint import canonical_parameters, parameter_fingerprint
 from tasks.plan import make_plan
 from tasks.regions import find_regions, labelled_regions
+from tasks.registry import Plugin
 from tasks.trace_files import read_traces
 from tests.oracles import regions as oracle
 from tests.recordings import random_images, write_recording
@@ -124,9 +125,10 @@ def registered() -> Iterator[list[Any]]:
         labels[:, : parameters.columns], labels[:, -2:] = 70_000, 3
         return answers[0] if answers else labels
 
-    SEGMENTATION_METHODS["half"] = Method("half", "Two stripes", HalfParameters, segment)
+    method = Method("half", "Two stripes", HalfParameters, segment)
+    SEGMENTATION_METHODS.add(method, Plugin("stripes", "1.0", "stripes.py"))
     yield answers
-    del SEGMENTATION_METHODS["half"]
+    del SEGMENTATION_METHODS._entries["half"], SEGMENTATION_METHODS._plugins["half"]
 
 
 def test_a_registered_function_is_a_method(registered: list[Any]) -> None:
