@@ -35,15 +35,15 @@ export class Plot {
     if (!width) return;
     const { axes, series, data, ...options } = this.make(colour);
     const drawn = (title) => ({
-      label: title, stroke: colour("muted"), font: "12px system-ui", labelFont: "12px system-ui", labelSize: 18, gap: 4,
+      label: title, values: (_, ticks) => ticks.map((tick) => readableNumber(tick)), stroke: colour("muted"), font: "12px system-ui", labelFont: "12px system-ui", labelSize: 18, gap: 4,
       grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line"), width: 1, size: 4 },
     });
     this.plot = new uPlot(
       {
         width, height: this.height, legend: { show: false },
         axes: [
-          { ...drawn(axes.x), size: 26 },
-          { ...drawn(axes.y), size: 56, values: (_, ticks) => ticks.map((tick) => readableNumber(tick)) },
+          { ...drawn(axes.x), size: 26, space: 64 },
+          { ...drawn(axes.y), size: 56 },
         ],
         series: [{}, ...series],
         ...options,
@@ -69,9 +69,10 @@ export class Plot {
 
 /** How many values lie in each of some intervals of the same width. */
 export function histogram(values, nBins) {
-  const low = Math.min(...values);
-  const high = Math.max(...values);
-  const width = (high - low || Math.abs(low) || 1) / nBins;
+  const [least, most] = [Math.min(...values), Math.max(...values)];
+  const width = (most - least || Math.abs(least) || 1) / nBins;
+  // Values that are all the same stand in the middle.
+  const low = most > least ? least : least - (width * nBins) / 2;
   const counts = new Array(nBins).fill(0);
   for (const value of values) counts[Math.min(nBins - 1, Math.floor((value - low) / width))] += 1;
   return { centres: counts.map((_, i) => low + (i + 0.5) * width), counts };
