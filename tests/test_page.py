@@ -1,6 +1,7 @@
 """The page without a browser: its files, their headers, and their size."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from api.page_files import FOLDER
 from api.security import new_api_key, parse_api_key
 from api.settings import Settings
 from tests.api_server import ask, error_of
+from tests.engines import ROOT
 
 MOST_SCRIPT_BYTES = 300_000
 SCRIPTS = sorted(FOLDER.rglob("*.js"))
@@ -79,5 +81,7 @@ def test_a_file_that_has_not_changed_is_not_sent_again(app: FastAPI) -> None:
     assert "content-security-policy" in again.headers
 
 
-def test_the_package_brings_the_page(tmp_path: Path) -> None:
-    assert {path.suffix for path in FOLDER.rglob("*") if path.is_file()} == {".html", ".css", ".js", ".svg", ".LICENSE"}
+def test_the_package_brings_the_page() -> None:
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["api"]
+    brought = {found for pattern in patterns for found in FOLDER.parent.glob(pattern)}
+    assert {path for path in FOLDER.rglob("*") if path.is_file()} <= brought
