@@ -166,9 +166,11 @@ class FlowProcess:
         return (datetime.now(UTC) - began).total_seconds() > self._timeout_s + _TIMEOUT_PATIENCE_S
 
     def _beat(self) -> None:
-        """Sign the run, and tell that it is worked on."""
-        labels = {PROCESS_LABEL: self._name, BEAT_LABEL: self._beats}
+        """Tell that the run is worked on; sign it once, because another one's signature is not to be lost."""
         self._beats += 1
+        labels: dict[str, str | int] = {BEAT_LABEL: self._beats}
+        if not self._signed:
+            labels[PROCESS_LABEL] = self._name
         if self._ask("PATCH", f"/flow_runs/{self._run_id}/labels", labels) is not None:
             self._signed = True
 
