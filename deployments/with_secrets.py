@@ -16,8 +16,8 @@ SECRETS = (
     "PREFECT_API_AUTH_STRING",
     "PYAMA_WEBHOOK_SECRET",
 )
-"""Password of Prefect's database; `USER:PASSWORD` that its server asks for, and that its clients bring; what notices are
-signed with."""
+"""Password of Prefect's database; `USER:PASSWORD` that its server asks for, and that its clients bring; what signs
+notices."""
 
 _MISTAKE = 2
 _NOT_FOUND = 127
