@@ -7,7 +7,8 @@ from tasks.btrack_adapter import BtrackLinker
 from tasks.errors import ProcessingError
 from tasks.methods import BtrackParameters, CellposeParameters
 from tasks.phase_simulation import PhaseFilmSettings, simulate_phase_film
-from tests.test_overlap_tracking import follow, numbers_of, square
+from tests.following import follow
+from tests.test_overlap_tracking import numbers_of, square
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def configuration(**parameters: Any) -> Configuration:
 @pytest.mark.parametrize("methods", [SEGMENTATION_METHODS, TRACKING_METHODS], ids=["segmentation", "tracking"])
 def test_a_method_is_known_by_its_name_and_has_defaults(methods: dict[str, Method[MethodParameters]]) -> None:
     for name, method in methods.items():
-        assert method.name == name == method.parameters().method
+        assert method.name == name == method.parameters.model_validate({"method": name}).method
         assert method.description
         assert callable(method.load())
         for field, about in method.parameters.model_fields.items():

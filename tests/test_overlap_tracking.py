@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from tasks.phase_simulation import PhaseFilm, PhaseFilmSettings, simulate_phase_
 from tasks.regions import labelled_regions
 from tasks.registration import Registrar
 from tests import strategies
+from tests.following import follow
 from tests.oracles import overlap_tracking as oracle
 from tests.recordings import write_recording
 
@@ -90,37 +91,6 @@ def test_pictures_without_anything_in_common_tell_of_no_shift() -> None:
     assert registrar.next(np.full((200, 220), 7.0)) == (0, 0)
 
 
-class Score(NamedTuple):
-    """How well a film was followed."""
-
-    right_links: float
-    """Share of the cells seen again that kept their number."""
-    n_links: int
-    divisions_found: int
-    divisions_claimed: int
-
-
-def follow(film: PhaseFilm, linker: Linker, max_shift: int = 50) -> Score:
-    """Follow the true regions of a film."""
-    registrar = Registrar(max_shift)
-    frames = [labelled_regions(labels) for labels in film.labels]
-    numbers = []
-    for frame, image in zip(frames, film.images, strict=True):
-        numbers += list(linker.link(frame, registrar.next(image)))
-    numbers += list(linker.finish())
-    last: dict[int, int] = {}
-    kept = []
-    for frame, cells, labels in zip(frames, numbers, film.labels, strict=True):
-        for region, cell in enumerate(cells.tolist()):
-            first_run = int(np.flatnonzero(frame.region_of_run == region)[0])
-            true = int(labels[frame.runs.row[first_run], frame.runs.start[first_run]])
-            if true in last:
-                kept.append(last[true] == cell)
-            last[true] = cell
-    found = sum(linker.parents.get(last.get(cell, 0)) == last.get(mother, -1) for cell, mother in film.parents.items())
-    return Score(float(np.mean(kept)), len(kept), found, len(linker.parents))
-
-
 def simulated(**changes: Any) -> PhaseFilm:
     return simulate_phase_film(
         PhaseFilmSettings(**{"n_frames": 12, "height": 360, "width": 480, "n_cells": 6, "seed": 5, **changes})
@@ -148,11 +118,15 @@ def test_gaps_are_bridged() -> None:
 
 
 def test_divisions_are_followed() -> None:
-    film = simulated(division_rate=0.08, n_frames=10, seed=1)
-    score = follow(film, by_overlap())
-    assert len(film.parents) >= 4
-    assert (score.right_links, score.divisions_found, score.divisions_claimed) == (1.0, *2 * [len(film.parents)])
-    assert follow(film, by_overlap(divisions=False)).divisions_claimed == 0
+    films = [simulated(division_rate=rate, n_frames=10, seed=seed) for rate, seed in ((0.08, 1), (0.05, 2))]
+    scores = [follow(film, by_overlap()) for film in films]
+    n_daughters = sum(len(film.parents) for film in films)
+    assert n_daughters >= 20
+    assert all(score.right_links == 1.0 for score in scores)
+    # Daughters that the edge of the image cuts are not alike; those are missed, and nothing is made up.
+    assert sum(score.divisions_found for score in scores) >= 0.8 * n_daughters
+    assert all(score.divisions_claimed == score.divisions_found for score in scores)
+    assert follow(films[0], by_overlap(divisions=False)).divisions_claimed == 0
 
 
 def test_all_at_once() -> None:

@@ -43,7 +43,7 @@ def test_all_land_and_no_water_is_labelled(heights: NDArray[np.float64], ratio: 
 
 def discs(*centres: tuple[float, float], radius: float = 12.0) -> NDArray[np.bool_]:
     y, x = np.indices((60, 90))
-    return np.any([np.hypot(y - cy, x - cx) <= radius for cy, cx in centres], axis=0)
+    return np.asarray(np.any([np.hypot(y - cy, x - cx) <= radius for cy, cx in centres], axis=0))
 
 
 def test_two_discs_that_touch_are_two_cells_divided_at_the_neck() -> None:

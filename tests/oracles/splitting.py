@@ -56,4 +56,4 @@ def eroded(mask: Mask, radius: float) -> Mask:
 
 def pixels(mask: Mask) -> NDArray[np.int64]:
     """Coordinates (H, W, 2) of all pixels."""
-    return np.stack(np.indices(mask.shape), axis=-1)
+    return np.moveaxis(np.indices(mask.shape), 0, -1)
