@@ -19,6 +19,8 @@ from tasks.output.provenance import InputFile, Provenance
 
 _PACKAGES = (
     "pyama-backend",
+    "btrack",
+    "cellpose",
     "dask",
     "dask-image",
     "nd2",
