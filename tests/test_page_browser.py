@@ -20,6 +20,8 @@ from tests.stack import RunningStack, asked
 
 N_FOVS, N_FRAMES = 2, 8
 
+JOB_DEADLINE_MS = 180_000
+
 expect.set_options(timeout=DEADLINE_MS)
 
 
@@ -48,7 +50,7 @@ def test_a_run_from_the_file_picker_to_fitted_parameters(tab: Visit, folder: Pat
     tab.open()
     start_run(tab, folder)
     job = tab.page.locator(".job").first
-    expect(job).to_have_attribute("data-status", "completed")
+    expect(job).to_have_attribute("data-status", "completed", timeout=JOB_DEADLINE_MS)
     tab.keep_screenshot("jobs")
     tab.check_accessibility()
     job.get_by_role("link", name="Open").click()
@@ -165,7 +167,7 @@ def fit(tab: Visit) -> None:
     expect(page.get_by_text(re.compile(r"\d+ cells · 8 time points"))).to_be_visible()
     page.get_by_label("Model", exact=True).select_option("maturation")
     page.get_by_role("button", name="Start the fit").click()
-    expect(page.locator("figure[data-parameter]")).to_have_count(3)
+    expect(page.locator("figure[data-parameter]")).to_have_count(3, timeout=JOB_DEADLINE_MS)
     expect(page.locator("figure canvas")).to_have_count(3)
     expect(page.locator("figure[data-parameter=rate] figcaption")).to_contain_text(
         re.compile(r"rate: median [0-9.e-]+ 1/h")
@@ -244,7 +246,7 @@ def test_a_job_is_cancelled_and_taken_up_again(tab: Visit, stack: RunningStack, 
     job_id = stack.client.start(asked(recording, tmp_path / "out", n_workers=1))
     tab.open()
     job = tab.page.locator(f"[data-job='{job_id}']")
-    expect(job).to_have_attribute("data-status", "running")
+    expect(job).to_have_attribute("data-status", "running", timeout=JOB_DEADLINE_MS)
     tab.page.wait_for_function("id => document.querySelector(`[data-job='${id}'] progress`).value > 0", arg=job_id)
     job.get_by_role("button", name="Cancel").click()
     dialog = tab.page.get_by_role("dialog")
@@ -254,9 +256,9 @@ def test_a_job_is_cancelled_and_taken_up_again(tab: Visit, stack: RunningStack, 
     expect(job.get_by_role("button", name="Cancel")).to_be_focused()
     job.get_by_role("button", name="Cancel").click()
     dialog.get_by_role("button", name="Cancel the job").click()
-    expect(job).to_have_attribute("data-status", "cancelled")
+    expect(job).to_have_attribute("data-status", "cancelled", timeout=JOB_DEADLINE_MS)
     job.get_by_role("button", name="Retry").click()
-    expect(job).to_have_attribute("data-status", "completed")
+    expect(job).to_have_attribute("data-status", "completed", timeout=JOB_DEADLINE_MS)
     expect(job).to_contain_text("10 of 10 FOVs")
 
 
@@ -296,7 +298,9 @@ def test_the_list_goes_on_where_no_events_come(browser: Browser, stack: RunningS
         tab.page.route("**/events", lambda route: route.abort())
         job_id = stack.client.start(asked(folder / "cells.nd2", folder / "polled"))
         tab.open()
-        expect(tab.page.locator(f"[data-job='{job_id}']")).to_have_attribute("data-status", "completed")
+        expect(tab.page.locator(f"[data-job='{job_id}']")).to_have_attribute(
+            "data-status", "completed", timeout=JOB_DEADLINE_MS
+        )
 
 
 def test_no_text_becomes_part_of_the_page(tab: Visit, tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ export function button(text, onclick, kind = "", properties = {}) {
 
 /** Have a button do something that takes a while: it cannot be pressed twice, and a problem is told in `place`. */
 export async function busy(control, place, showProblem, work) {
+  const focused = document.activeElement === control;
   control.disabled = true;
   control.setAttribute("aria-busy", "true");
   fill(place);
@@ -72,6 +73,7 @@ export async function busy(control, place, showProblem, work) {
   } finally {
     control.disabled = false;
     control.removeAttribute("aria-busy");
+    if (focused && document.activeElement === document.body) control.focus();
   }
 }
 

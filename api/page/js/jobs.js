@@ -21,6 +21,9 @@ const STATUS = {
   pending: "Waiting", running: "Running", completed: "Completed", failed: "Failed", cancelled: "Cancelled",
 };
 
+const CANCELLING = ["Cancel this job?", "What is finished stays; the rest stops.", "Cancel the job"];
+const REMOVING = ["Remove this job from the list?", "Its files stay where they are.", "Remove"];
+
 export async function show(_, signal) {
   const list = new JobList(signal);
   await list.load();
@@ -144,21 +147,22 @@ class JobCard {
   }
 
   showActions(job) {
-    const act = (text, kind, work) =>
-      button(text, (event) => busy(event.currentTarget, this.problem, showProblem, work), kind);
+    const act = (text, kind, work, question = null) => button(text, async ({ currentTarget: control }) => {
+      // Before the button is busy: it gets the focus back from the dialog.
+      if (question && !(await confirmDialog(...question))) return;
+      await busy(control, this.problem, showProblem, work);
+    }, kind);
     fill(
       this.actions,
       open(job),
-      !hasEnded(job) && act("Cancel", "", () => this.cancel()),
+      !hasEnded(job) && act("Cancel", "", () => this.cancel(), CANCELLING),
       (job.status === "failed" || job.status === "cancelled") && act("Retry", "", () => this.retry()),
-      hasEnded(job) && act("Remove", "quiet", () => this.remove()),
+      hasEnded(job) && act("Remove", "quiet", () => this.remove(), REMOVING),
       job.prefect_url && h("a", { class: "quiet", href: job.prefect_url, target: "_blank", rel: "noopener" }, "Prefect ↗"),
     );
   }
 
   async cancel() {
-    const sure = await confirmDialog("Cancel this job?", "What is finished stays; the rest stops.", "Cancel the job");
-    if (!sure) return;
     await post(`/jobs/${this.id}/cancel`);
     notify(`${this.job.name} is being cancelled`);
     this.onchange();
@@ -171,8 +175,6 @@ class JobCard {
   }
 
   async remove() {
-    const sure = await confirmDialog("Remove this job from the list?", "Its files stay where they are.", "Remove");
-    if (!sure) return;
     await remove(`/jobs/${this.id}`);
     this.onchange();
   }
