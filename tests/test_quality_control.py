@@ -1,9 +1,8 @@
 """Marking cells as good or bad: beside the table, whole or not at all, several people at once, and used by merges."""
 
 import json
-import multiprocessing
-import os
-import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +23,7 @@ from tasks.merge_plan import make_merge_plan
 from tasks.output import FovDirectory, FovLayout, Provenance
 from tasks.output.inspecting import inspecting
 from tests.api_server import BASE, api, error_of
-from tests.engines import wait_until
+from tests.engines import ROOT, wait_until
 from tests.flow_runs import film, request
 from tests.processed import process_film
 from tests.tables import merge_request, table_text, write_table
@@ -118,35 +117,44 @@ def test_what_is_damaged_is_not_written_over(directory: Path) -> None:
     assert (directory / LAYOUT.inspected).read_text() == "cell,good\n3,maybe\n"
 
 
-def _mark_one(directory: Path, cell: int) -> None:
-    mark_cells(directory, LAYOUT, {cell: False}, f"person {cell}")
+def program(text: str, directory: Path) -> "subprocess.Popen[str]":
+    """Run a program of its own, which knows the directory of a FOV."""
+    beginning = (
+        "from pathlib import Path\n"
+        "from tasks.inspection import mark_cells\n"
+        "from tasks.output import FovLayout\n"
+        "from tasks.output.inspecting import inspecting\n"
+        f"directory, layout = Path({str(directory)!r}), FovLayout('film', 3)\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", beginning + text], cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def test_people_who_mark_at_once_lose_nothing(tmp_path: Path) -> None:
     cells = range(1, 25)
     directory = write_table(tmp_path, 3, table_text(3, cells)).parent
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=_mark_one, args=(directory, cell)) for cell in cells[:12]]
-    for process in processes:
-        process.start()
+    marking = "for cell in range({0}, {0} + 4): mark_cells(directory, layout, {{cell: False}}, f'person {{cell}}')"
+    processes = [program(marking.format(first), directory) for first in (1, 5, 9)]
+
+    def mark(cell: int) -> None:
+        mark_cells(directory, LAYOUT, {cell: False}, f"person {cell}")
+
     with ThreadPoolExecutor(6) as threads:
-        list(threads.map(lambda cell: _mark_one(directory, cell), cells[12:]))
+        list(threads.map(mark, cells[12:]))
     for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
+        _, told = process.communicate(timeout=60)
+        assert process.returncode == 0, told
     assert not any(FovTable(directory / LAYOUT.inspected).good().values())
     assert {done.who for done in read_history(directory, LAYOUT)} == {f"person {cell}" for cell in cells}
 
 
 def test_whoever_is_killed_holds_nobody_up(directory: Path) -> None:
-    pid = os.fork()
-    if pid == 0:
-        with inspecting(directory):
-            (directory / "held").touch()
-            signal.pause()
+    holding = "with inspecting(directory):\n    (directory / 'held').touch()\n    input()"
+    process = program(holding, directory)
     wait_until((directory / "held").exists, "the other has its turn")
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    process.kill()
+    process.communicate()
     assert mark_cells(directory, LAYOUT, {3: False}, "Ada")[3] is False
 
 

@@ -46,7 +46,7 @@ class CellTrace(BaseModel):
     good: bool
     n_frames: int
     frames: list[int]
-    time: list[float]
+    time: list[float | None]
     position_x: list[float | None]
     position_y: list[float | None]
     boxes: list[tuple[int, int, int, int]] = Field(description="First and last pixel, inclusive: x0, y0, x1, y1")
@@ -160,7 +160,7 @@ def _cell(row: CellRows) -> dict[str, object]:
         "good": row.good,
         "n_frames": len(row.frames),
         "frames": row.frames.tolist(),
-        "time": row.times.tolist(),
+        "time": _numbers(row.times),
         "position_x": _numbers(row.positions[:, 0]),
         "position_y": _numbers(row.positions[:, 1]),
         "boxes": np.nan_to_num(row.boxes).astype(int).tolist(),

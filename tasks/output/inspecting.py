@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tasks.errors import OutputError
@@ -31,6 +31,9 @@ def inspecting(directory: Path) -> Iterator[None]:
             raise OutputError(f"{directory} was replaced by a new result a moment ago; look at it again")
         yield
     finally:
+        # Closing alone would not release it while a child that was forked meanwhile has the file open too.
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 
