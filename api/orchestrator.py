@@ -58,7 +58,7 @@ from api.jobs import (
 from api.settings import Settings
 from api.status_board import StatusBoard
 from api.webhooks import WEBHOOK_LABEL
-from tasks.job_marks import FOLDER_TAG_PREFIX, TOTAL_LABEL
+from tasks.job_marks import FOLDER_TAG_PREFIX, TAKEN_UP_LABEL, TOTAL_LABEL
 
 POOL = "pyama"
 """Work pool of the jobs that compute; its limit is PYAMA_MAX_JOBS."""
@@ -350,6 +350,8 @@ class Orchestrator:
         run = await self._client.read_flow_run(run_id)
         tags = [tag for tag in run.tags if tag.startswith(FOLDER_TAG_PREFIX)]
         await self._refuse_busy(tags, folder, run.idempotency_key)
+        # Otherwise what was taken up days later would be past its time at once.
+        await self._client.update_flow_run_labels(run_id, {TAKEN_UP_LABEL: datetime.now(UTC).isoformat()})
         # The same as Prefect's own UI does.
         state: State[Any] = AwaitingRetry(message="Asked for by the API")
         result: OrchestrationResult[Any] = await self._client.set_flow_run_state(run_id, state)

@@ -140,9 +140,7 @@ class Settings(BaseSettings):
     allowed_webhooks: Annotated[tuple[AllowedWebhook, ...], NoDecode, BeforeValidator(_listed)] = Field(
         (), description="Comma-separated addresses that a job may name, with all below them; unset: none"
     )
-    webhook_secret: SecretStr | None = Field(
-        None, min_length=16, description="Secret that notices are signed with", validate_default=True
-    )
+    webhook_secret: SecretStr | None = Field(None, min_length=16, description="Secret that notices are signed with")
     keep_runs_days: int | None = Field(
         None, ge=1, le=100_000, description="Days after its end that a run is forgotten, with its logs; unset: never"
     )
@@ -158,12 +156,19 @@ class Settings(BaseSettings):
         host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104
         return (self.public_url or f"http://{f'[{host}]' if ':' in host else host}:{self.port}").rstrip("/")
 
-    @field_validator("webhook_secret")
-    @classmethod
-    def _secret_of_webhooks(cls, secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        if secret is None and (info.data.get("webhooks") or info.data.get("allowed_webhooks")):
-            raise ValueError("must be set where PYAMA_WEBHOOKS or PYAMA_ALLOWED_WEBHOOKS is, since notices are signed")
-        return secret
+    def require_webhook_secret(self) -> None:
+        """Make sure that notices can be signed, for whoever sends them; others need not know the secret.
+
+        Raises
+        ------
+        InvalidParametersError
+            Where there are receivers and no secret.
+        """
+        if self.webhook_secret is None and (self.webhooks or self.allowed_webhooks):
+            raise InvalidParametersError(
+                "PYAMA_WEBHOOK_SECRET: must be set where PYAMA_WEBHOOKS or PYAMA_ALLOWED_WEBHOOKS is, since notices "
+                "are signed"
+            )
 
     @field_validator("nightly_folder", "nightly_output")
     @classmethod

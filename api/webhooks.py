@@ -50,8 +50,10 @@ def normalize_webhook(text: str) -> str:
     host = f"[{host}]" if ":" in host else host
     if not _HOST.fullmatch(host) or port == 0:
         raise ValueError("an address names a host, and where it needs one a port from 1 to 65535")
-    segments = re.split(r"[/\\]", unquote(parts.path))
-    if {".", ".."} & set(segments) or "%25" in parts.path:
+    path = unquote(parts.path)
+    # Some servers drop what follows a semicolon before they resolve the dots.
+    segments = {segment.partition(";")[0] for segment in re.split(r"[/\\]", path)}
+    if {".", ".."} & segments or "%25" in parts.path or "\ufffd" in path:
         raise ValueError("the path of an address must not hold the segments . and .., however they are encoded")
     query = f"?{parts.query}" if parts.query else ""
     return f"{scheme}://{host}:{port or _DEFAULT_PORTS[scheme]}{parts.path or '/'}{query}"

@@ -8,6 +8,7 @@ two of them at once, without harm.
 import asyncio
 import logging
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from deployments.leftovers import clear_output_folders, tidy_home
 from deployments.notices import Notices
 from deployments.recovery import LOOK_INTERVAL_S, Reconciler
 from deployments.retention import forget_old_runs
+from tasks.errors import InvalidParametersError
 
 logger = logging.getLogger("pyama.caretaker")
 
@@ -86,7 +88,12 @@ def main() -> None:
     """Take care of the jobs at the Prefect server that the environment names, until Ctrl-C or SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    asyncio.run(_until_signal(Settings.from_environment()))
+    try:
+        settings = Settings.from_environment()
+        settings.require_webhook_secret()
+    except InvalidParametersError as error:
+        sys.exit(f"pyama: {error}")
+    asyncio.run(_until_signal(settings))
 
 
 if __name__ == "__main__":

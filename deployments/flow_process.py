@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 from deployments.parent import die_with_parent
 from deployments.process_name import BEAT_LABEL, PROCESS_LABEL, name_of_process
+from tasks.job_marks import TAKEN_UP_LABEL
 
 _LOOK_INTERVAL_S = 2.0
 _BEAT_INTERVAL_S = 4.0
@@ -179,9 +180,9 @@ class FlowProcess:
         run = self._ask("GET", f"/flow_runs/{self._run_id}", None)
         if not isinstance(run, dict) or not run.get("state"):
             return None
-        began = run.get("start_time")
-        process = (run.get("labels") or {}).get(PROCESS_LABEL)
-        return RunState(str(run["state"]["type"]), datetime.fromisoformat(began) if began else None, process)
+        labels = run.get("labels") or {}
+        begins = [datetime.fromisoformat(one) for one in (run.get("start_time"), labels.get(TAKEN_UP_LABEL)) if one]
+        return RunState(str(run["state"]["type"]), max(begins, default=None), labels.get(PROCESS_LABEL))
 
     def _set_state(self, kind: str, name: str, message: str) -> None:
         state = {"type": kind, "name": name, "message": message}

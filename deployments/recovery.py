@@ -109,9 +109,11 @@ async def recover_run(client: PrefectClient, run: FlowRun) -> bool:
     if run.state.type is StateType.CANCELLING:
         return await _set(client, run, Cancelled(message="Cancelled; its process is gone"))
     if run.state.type is StateType.PENDING:
-        # Nobody but a worker that hangs could end it at this very moment.
         unchanged = (await client.read_flow_run(run.id)).state_id == run.state_id
-        return unchanged and await _set(client, run, AwaitingRetry(message=_MESSAGE))
+        if not unchanged or not await _set(client, run, AwaitingRetry(message=_MESSAGE)):
+            return False
+        await _make_good(client, run)
+        return True
     if run.state.type is StateType.RUNNING:
         details = StateDetails(pause_reschedule=True, pause_timeout=now("UTC") + _LONGEST_PAUSE)
         paused: State[Any] = State(type=StateType.PAUSED, name=RETRYING, message=_MESSAGE, state_details=details)
@@ -121,6 +123,14 @@ async def recover_run(client: PrefectClient, run: FlowRun) -> bool:
         return (await client.resume_flow_run(run.id)).status is SetStateStatus.ACCEPT
     except ObjectNotFound:
         return False
+
+
+async def _make_good(client: PrefectClient, run: FlowRun) -> None:
+    """Cancel a run after all that somebody has cancelled while its recovery was on its way."""
+    assert run.state is not None
+    since = [state for state in await client.read_flow_run_states(run.id) if state.timestamp > run.state.timestamp]
+    if any(state.type in {StateType.CANCELLING, StateType.CANCELLED} for state in since):
+        await _set(client, run, Cancelled(message="Cancelled, as was asked for while it was recovered"))
 
 
 async def _set(client: PrefectClient, run: FlowRun, state: State[Any]) -> bool:

@@ -78,7 +78,8 @@ def _is_remembered(run: FlowRun, settings: Settings) -> bool:
         return False
     try:
         # A folder that is empty or cannot be read is one that is not mounted: nothing is known of its recordings then.
-        mounted = any(folder.iterdir())
-        return not mounted or Path(str(run.parameters.get("microscopy_path"))).exists()
+        recording = Path(str(run.parameters.get("microscopy_path")))
+        mounted = any(folder.iterdir()) and recording.parent.is_dir() and any(recording.parent.iterdir())
+        return not mounted or recording.exists()
     except OSError:
         return True

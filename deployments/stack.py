@@ -276,11 +276,14 @@ def up(settings: Settings, prefect_port: int) -> signal.Signals:
 
     Raises
     ------
+    InvalidParametersError
+        Where notices are to be sent, and there is nothing to sign them with.
     StackRunningError
         Where it is running already.
     RunFailedError
         Where a part of it cannot be started.
     """
+    settings.require_webhook_secret()
     with _only_once(settings):
         for port, variable in ((settings.port, "PYAMA_PORT"), (prefect_port, "--prefect-port")):
             _refuse_used(settings.host if variable == "PYAMA_PORT" else "127.0.0.1", port, variable)

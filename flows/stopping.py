@@ -17,6 +17,7 @@ import distributed
 from prefect.context import FlowRunContext
 
 from tasks.errors import InvalidParametersError, JobTimeoutError, PyamaError
+from tasks.job_marks import TAKEN_UP_LABEL
 
 TIMEOUT_VARIABLE = "PYAMA_JOB_TIMEOUT"
 
@@ -71,7 +72,7 @@ def _at_work(keys: Collection[Any], dask_worker: distributed.Worker) -> bool:
 
 @dataclass(frozen=True)
 class Deadline:
-    """When the run has to be over, counted from its first start."""
+    """When the run has to be over, counted from its first start, or from when somebody had it taken up again."""
 
     at: datetime | None
     timeout_s: float | None
@@ -96,7 +97,9 @@ class Deadline:
         context = FlowRunContext.get()
         run = context.flow_run if context is not None else None
         started = run.start_time if run is not None else None
-        return cls((started or datetime.now(UTC)) + timedelta(seconds=timeout_s), timeout_s)
+        taken_up = run.labels.get(TAKEN_UP_LABEL) if run is not None else None
+        begins = [started or datetime.now(UTC), *([datetime.fromisoformat(str(taken_up))] if taken_up else [])]
+        return cls(max(begins) + timedelta(seconds=timeout_s), timeout_s)
 
     def check(self) -> None:
         """Do nothing before the deadline.

@@ -7,6 +7,8 @@ COMMON_TAG = "pyama"
 """Tag of everything that this project runs."""
 TOTAL_LABEL = "pyama.total"
 """Label of a run: how many FOVs or cells it is about, known before it begins."""
+TAKEN_UP_LABEL = "pyama.taken_up"
+"""Label of a run: when somebody had it taken up again, in ISO format; PYAMA_JOB_TIMEOUT counts from then on."""
 SCAN_LABEL = "pyama.scan"
 """Label of a run: the nightly scan that has started it."""
 

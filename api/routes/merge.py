@@ -68,6 +68,7 @@ class MergeStartedAnswer(Answer):
     output_dir: str
     job_id: str = Field(description="What to ask for at /jobs/{job_id}")
     status: JobStatus
+    expected_files: list[str] = Field(description="Absolute paths that it writes, all at once at its end")
 
 
 @router.post(
@@ -105,6 +106,7 @@ async def merge_samples(body: MergeBody, request: Request) -> MergeAnswer | JSON
             output_dir=output_dir,
             job_id=job.job_id,
             status=job.status,
+            expected_files=_files(plan),
         )
         return JSONResponse(started.model_dump(), 202)
     if job.status != "completed":
@@ -112,9 +114,14 @@ async def merge_samples(body: MergeBody, request: Request) -> MergeAnswer | JSON
     return MergeAnswer(
         message=job.message,
         output_dir=output_dir,
-        merged_files=[printable(str(plan.output_dir / name)) for name in plan.files],
+        merged_files=_files(plan),
         job_id=job.job_id,
     )
+
+
+def _files(plan: MergePlan) -> list[str]:
+    """Absolute paths of the files of a merge, sample by sample."""
+    return [printable(str(plan.output_dir / name)) for name in plan.files]
 
 
 def _check(body: MergeBody, request: Request) -> tuple[MergeRequest, MergePlan]:

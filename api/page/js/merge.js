@@ -102,19 +102,22 @@ class Merge {
       const samples = [...this.samples.children].map(({ inputs: { name, fovs } }) => ({ name: name.value.trim(), fovs: fovs.value.trim() }));
       await post("/processing/samples/save", { file_path: this.samplesFile.value, samples });
       const asked = { sample_yaml: this.samplesFile.value, input_dir: this.input.value, output_dir: this.output.value };
-      let answer = await post("/processing/merge", asked);
-      // A merge that takes longer goes on as a job; once it is done, its files are told by the same request.
-      if (!answer.merged_files) {
-        await this.wait(answer.job_id);
-        answer = await post("/processing/merge", asked);
-      }
-      notify(answer.message);
-      this.showFiles(answer);
+      const answer = await post("/processing/merge", asked);
+      // A merge that takes longer goes on as a job.
+      const { message } = answer.merged_files ? answer : await this.wait(answer.job_id);
+      notify(message);
+      this.showFiles({ ...answer, message, merged_files: answer.merged_files ?? answer.expected_files });
     });
   }
 
   async wait(jobId) {
-    await follow(jobId, (job) => fill(this.files, h("p", { class: "waiting" }, job.message)), this.signal);
+    let last;
+    await follow(jobId, (job) => {
+      last = job;
+      fill(this.files, h("p", { class: "waiting" }, job.message));
+    }, this.signal);
+    if (last?.status !== "completed") throw new Error(last?.error ?? last?.message ?? "the merge was not completed");
+    return last;
   }
 
   showFiles({ message, output_dir: folder, merged_files: files }) {
