@@ -48,7 +48,7 @@ class Stack:
     """Changes whenever its content does: name, CRC-32, size and time of change."""
 
     def frame(self, frame: int) -> NDArray[Any]:
-        """Pixels (H, W) of a frame: mapped into memory, so that only what is looked at is read, or decompressed.
+        """Pixels (H, W) of a frame.
 
         Raises
         ------

@@ -48,7 +48,10 @@ def ask_workers(
     if not addresses:
         return {}
     answers = client.run(function, *arguments, workers=list(addresses), on_error="return")
-    return {address: answer for address, answer in answers.items() if not isinstance(answer, OSError)}
+    there = client.scheduler_info(n_workers=-1)["workers"].keys()
+    return {
+        address: answer for address, answer in answers.items() if address in there or not isinstance(answer, OSError)
+    }
 
 
 def name_worker(client: distributed.Client, address: str) -> str:

@@ -18,9 +18,10 @@ from numpy.typing import DTypeLike, NDArray
 
 from tasks.acquisition import Recording, RecordingMetadata
 from tasks.configuration import Configuration, ImageFormat
+from tasks.errors import ProcessingError
 from tasks.filters import kept_rows
 from tasks.frames import FrameResult, FrameWork, naming
-from tasks.linking import Cells, make_linker
+from tasks.linking import Cells, check_cells, make_linker
 from tasks.methods import TRACKING_METHODS
 from tasks.output import FovDirectory
 from tasks.output.layout import zarr_name
@@ -110,7 +111,10 @@ def process_fov(
 
     def settle(numbers: Iterable[Cells]) -> None:
         for cells in numbers:
+            if not waiting:
+                raise ProcessingError("the tracking method numbered more frames than it was given")
             t, frame = waiting.popleft()
+            check_cells(cells, len(frame.labelled.regions.area))
             stacks.finish(t, frame.written, frame.labelled, cells)
             rows.add_frame(cells, frame.labelled.regions, frame.intensities)
             if pictures is not None:
@@ -126,6 +130,8 @@ def process_fov(
             on_frame(t + 1)
     with naming(f"FOV {fov}"):
         settle(linker.finish())
+        if waiting:
+            raise ProcessingError(f"the tracking method left {len(waiting)} frames without numbers")
     kept = kept_rows(
         rows.cells,
         rows.boxes,

@@ -59,6 +59,23 @@ class IouLinker:
         return []
 
 
+def check_cells(cells: object, n_regions: int) -> None:
+    """Make sure that a tracking method has numbered the regions of a frame.
+
+    Raises
+    ------
+    ProcessingError
+        Where it gave something else than one whole number from 1 for each region, no two of them the same.
+    """
+    what = "the tracking method gave"
+    if not isinstance(cells, np.ndarray) or cells.shape != (n_regions,) or not np.issubdtype(cells.dtype, np.integer):
+        given = f"{cells.dtype} {cells.shape}" if isinstance(cells, np.ndarray) else type(cells).__name__
+        raise ProcessingError(f"{what} {given}; expected {n_regions} whole numbers, one for each region")
+    if n_regions and (cells.min() < 1 or len(np.unique(cells)) < n_regions):
+        raise ProcessingError(f"{what} a number below 1, or one of them twice in a frame")
+    check_number_of_cells(int(cells.max(initial=0)))
+
+
 def check_number_of_cells(n: int) -> None:
     """Make sure that cell numbers fit into the label images; raises `ProcessingError` where they do not."""
     if n > MOST_CELLS:

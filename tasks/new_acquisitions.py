@@ -36,7 +36,7 @@ from tasks.acquisition import (
 from tasks.acquisition.formats import COMPANION_ENDING, OME_TIFF_ENDINGS, SERIES_ENDING, TIFF_ENDINGS
 from tasks.configuration import AbsolutePath, Channels, Model, Parameters, RequestModel, WorkflowRequest, describe
 from tasks.errors import InvalidParametersError, OutputError, RecordingError
-from tasks.output import check_folder
+from tasks.output import check_folder, is_fov_directory
 from tasks.plan import Plan, make_plan
 from tasks.yaml_files import ValueLoader, read_yaml
 
@@ -174,7 +174,11 @@ def _candidates(folder: Path, output_root: Path, max_depth: int, unreadable: lis
     for where, folders, files in os.walk(folder, onerror=unreadable.append):
         here = Path(where)
         at_the_bottom = len(here.relative_to(folder).parts) >= max_depth
-        folders[:] = [name for name in folders if not (name.startswith(".") or (here / name).resolve() == results)]
+        folders[:] = [
+            name
+            for name in folders
+            if not (name.startswith(".") or (here / name).resolve() == results or is_fov_directory(here / name))
+        ]
         yield from (here / name for name in folders if is_recording_folder(name))
         folders[:] = [name for name in folders if not (at_the_bottom or is_recording_folder(name))]
         yield from (here / name for name in files if not name.startswith(".") and is_recording_file(name))

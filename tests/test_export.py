@@ -184,9 +184,8 @@ def test_sources_of_a_processed_folder_are_its_inspected_tables(tmp_path: Path) 
     write_folder(tmp_path / "results", range(3))
     inspected = write_table(tmp_path / "results", 1, table_text(1), inspected=True)
     found = find_sources([tmp_path / "results"])
-    assert [source.name for source in found] == [
-        "film_fov_000_traces.csv", inspected.name, "film_fov_002_traces.csv",
-    ]  # fmt: skip
+    assert [source.name for source in found] == [f"film_fov_00{fov}_traces.csv" for fov in range(3)]
+    assert found[1].path == inspected
     assert {source.experiment for source in found} == {"results"}
 
 

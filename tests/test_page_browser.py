@@ -35,7 +35,7 @@ def browser() -> Iterator[Browser]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a recording of cells that begin to glow."""
     folder = tmp_path_factory.mktemp("page")
-    settings = SimulationSettings(n_fovs=N_FOVS, n_frames=N_FRAMES, height=330, width=330, interval_min=60.0)
+    settings = SimulationSettings(n_fovs=N_FOVS, n_frames=N_FRAMES, height=420, width=420, interval_min=60.0)
     simulate(settings, folder / "cells.nd2")
     return folder
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Header, Request
@@ -196,6 +197,9 @@ def _check(body: WorkflowBody, request: Request) -> Plan:
     paths = {
         field: str(allowed_path(request, getattr(body, field), field)) for field in ("microscopy_path", "output_dir")
     }
+    weights = getattr(body.parameters.segmentation, "model", None)
+    if isinstance(weights, str) and PurePath(weights).name != weights:  # a file, not a name in Cellpose's own folder
+        allowed_path(request, weights, "parameters.segmentation.model")
     plan = make_plan(part(body, WorkflowRequest).model_copy(update=paths))
     check_folder(plan.output_dir, plan.provenance, plan.fovs, overwrite=body.parameters.overwrite)
     remember(request.app.state.settings.home, plan.metadata.path)

@@ -40,16 +40,21 @@ def is_recording_folder(name: str) -> bool:
     return known is not None and known.is_folder
 
 
+def has_placeholder(part: str) -> bool:
+    """Whether a part of a path holds one of the placeholders of a pattern."""
+    return _PLACEHOLDER.search(part) is not None
+
+
 def is_pattern(path: PurePath) -> bool:
     """Whether a path stands for the files of a TIFF series, as `img_{fov}_{time}_{channel}.tif` does."""
-    return path.name.lower().endswith(TIFF_ENDINGS) and _PLACEHOLDER.search(str(path)) is not None
+    return path.name.lower().endswith(TIFF_ENDINGS) and has_placeholder(str(path))
 
 
 def recording_name(path: PurePath) -> str:
     """Name of a recording: that of its file or folder, or the part of a pattern that has the placeholders."""
     if not is_pattern(path):
         return path.name
-    first = next(i for i, part in enumerate(path.parts) if _PLACEHOLDER.search(part))
+    first = next(i for i, part in enumerate(path.parts) if has_placeholder(part))
     return "/".join(path.parts[first:])
 
 

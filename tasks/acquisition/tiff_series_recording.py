@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from tasks.acquisition.checks import chosen_planes, named
+from tasks.acquisition.containment import inside
 from tasks.acquisition.damage import RefusedError, errors_as
-from tasks.acquisition.names import is_pattern
+from tasks.acquisition.names import has_placeholder, is_pattern
 from tasks.acquisition.planes import PlanewiseRecording
 from tasks.acquisition.protocol import RecordingMetadata, ZPlane
 from tasks.acquisition.tiff_pages import ImageShape, TiffImages
@@ -172,7 +173,11 @@ class _Told:
                 f"pattern: {description.pattern!r} should end with .tif or .tiff and have one of {{fov}}, {{time}}, "
                 "{channel} and {z}"
             )
-        return cls(path.resolve().parent / pattern, description)
+        folder = path.resolve().parent
+        n_fixed = next(i for i, name in enumerate(pattern.parts) if has_placeholder(name))
+        return cls(
+            inside(folder.joinpath(*pattern.parts[:n_fixed]), folder).joinpath(*pattern.parts[n_fixed:]), description
+        )
 
 
 def _read_description(path: Path) -> SeriesDescription:

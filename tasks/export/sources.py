@@ -31,8 +31,8 @@ class Source:
 
     @property
     def name(self) -> str:
-        """Name of the table within its experiment."""
-        return self.path.name
+        """Name of the table within its experiment; an inspected one takes the place of the table that it corrects."""
+        return self.path.name.replace(INSPECTED_ENDING, ".csv")
 
     def digest(self) -> str:
         """SHA-256 of its bytes, in hexadecimal.

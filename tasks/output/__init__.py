@@ -10,7 +10,7 @@ A run goes through it in this order::
         write_index(output_dir, provenance)
 """
 
-from tasks.output.conflicts import fov_directories
+from tasks.output.conflicts import fov_directories, is_fov_directory
 from tasks.output.fingerprint import SCIENCE_VERSION, Fingerprint, input_fingerprint, parameter_fingerprint
 from tasks.output.folder import (
     check_folder,
@@ -51,6 +51,7 @@ __all__ = [
     "finished_manifest",
     "fov_directories",
     "input_fingerprint",
+    "is_fov_directory",
     "parameter_fingerprint",
     "prepare_folder",
     "read_manifest",

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from tasks.errors import OutputConflictError
 from tasks.output.config import read_config
-from tasks.output.layout import CONFIG_FILE, INSPECTED_ENDING, fov_directory, parse_fov_directory
+from tasks.output.layout import CONFIG_FILE, INSPECTED_ENDING, MANIFEST_FILE, fov_directory, parse_fov_directory
 from tasks.output.manifest import is_complete, read_manifest
 from tasks.output.os_errors import told
 from tasks.output.provenance import Provenance
@@ -92,6 +92,11 @@ def refuse_inspected(directory: Path, inspected: list[str]) -> NoReturn:
         f"{directory} holds {inspected[0]}, the work of a person, and is never overwritten; "
         "choose another output folder, or move that file away"
     )
+
+
+def is_fov_directory(path: Path) -> bool:
+    """Whether a folder is the result of a FOV, by its name and what is in it."""
+    return parse_fov_directory(path.name) is not None and (path / MANIFEST_FILE).is_file()
 
 
 def fov_directories(output_dir: Path) -> dict[int, Path]:

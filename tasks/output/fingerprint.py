@@ -17,7 +17,9 @@ SCIENCE_VERSION = 1
 OUTPUT_FORMAT = 1
 """Raised whenever the same numbers are written in another form."""
 
-_LATER_CHOICES = ("segmentation", "tracking", "image_format", "parquet")
+_LATER_CHOICES = ("segmentation", "tracking", "image_format", "parquet", "pictures")
+_AS_BEFORE = {"pictures": False}
+"""What they were before there was a choice, where it is not the default."""
 _MIB = 1 << 20
 _BLOCK = 64 << 10
 _N_BLOCKS = 64
@@ -100,7 +102,7 @@ def canonical_parameters(configuration: Configuration) -> dict[str, Any]:
     parameters = configuration.parameters.model_dump(mode="json")
     usual = ScienceParameters().model_dump(mode="json")
     for field in _LATER_CHOICES:
-        if parameters[field] == usual[field]:
+        if parameters[field] == _AS_BEFORE.get(field, usual[field]):
             del parameters[field]
     plugins = {"plugins": configuration.plugins} if configuration.plugins else {}
     return {"channels": channels, **parameters, **plugins}

@@ -52,7 +52,9 @@ class ZarrSink:
         compressed = _codec().encode(content.view(self.dtype))
         path = self.chunk(t)
         with told("write", path, len(compressed)):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            # Not the folders above: a writer that was left over must not bring a discarded directory back.
+            path.parent.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(exist_ok=True)
             path.write_bytes(compressed)
         return FileRecord(len(compressed), zlib_ng.crc32(compressed))
 
@@ -126,6 +128,7 @@ def _create(path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any], scale
         fill_value=0,
         dimension_names=["t", "y", "x"],
     )
+    (path / _ARRAY / "c").mkdir(exist_ok=True)
 
 
 def _ome(name: str, scale: Scale) -> dict[str, Any]:

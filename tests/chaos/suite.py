@@ -230,7 +230,8 @@ class Suite:
         self._blame(job)
         if job.last["status"] == "completed":
             scene.leave()
-        elif by_hand and job.place != "timed":
+        elif by_hand and job.place != "timed" and job.last["status"] == "failed":
+            # Not where it was cancelled: Prefect's worker takes some seconds to do so, and undoes what comes before.
             scene.try_again_by_hand()
         else:
             place: Place = "local" if job.place == "timed" else job.place
