@@ -116,6 +116,18 @@ def test_exported_again_a_table_is_left_alone_or_replaced(url: str, tmp_path: Pa
         assert len(rows_of(engine, "pyama_table")) == 2
 
 
+def test_an_inspected_table_takes_the_place_of_what_it_corrects(url: str, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "results", [0])
+    with opened_database(url) as engine:
+        (before,) = find_sources([folder])
+        assert export_table(engine, before) == "written"
+        write_table(folder, 0, table_text(0).replace(",True,", ",False,"), inspected=True)
+        (after,) = find_sources([folder])
+        assert export_table(engine, after) == "replaced"
+        assert len(rows_of(engine, "pyama_observation")) == 6
+        assert not any(row["good"] for row in rows_of(engine, "pyama_observation"))
+
+
 def test_a_table_that_does_not_fit_leaves_what_was_there(url: str, tmp_path: Path) -> None:
     source = the_table(tmp_path / "merged", table_text(0))
     with opened_database(url) as engine:

@@ -16,7 +16,7 @@ from tasks.cellpose_adapter import weights
 from tasks.configuration import Channels, Configuration, Parameters, PhaseChannel, ScienceParameters, WorkflowRequest
 from tasks.errors import InvalidParametersError, ProcessingError
 from tasks.finding import find_cells
-from tasks.linking import make_linker
+from tasks.linking import check_cells, make_linker
 from tasks.merge import merge
 from tasks.merge_plan import make_merge_plan
 from tasks.methods import SEGMENTATION_METHODS, TRACKING_METHODS, Method, MethodParameters, TextureParameters
@@ -215,3 +215,20 @@ def test_tables_with_mothers_are_merged_and_read(tmp_path: Path) -> None:
 
 def test_default_linker_needs_no_extra() -> None:
     assert make_linker(ScienceParameters()).parents == {}
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        (None, "gave NoneType"),
+        (np.array([1, 2, 3]), r"gave int64 \(3,\); expected 2 whole numbers"),
+        (np.array([1.0, 2.0]), "gave float64"),
+        (np.array([0, 1]), "a number below 1"),
+        (np.array([4, 4]), "one of them twice"),
+        (np.array([1, 70_000]), "more than 65535 cells"),
+    ],
+)
+def test_numbers_of_a_tracking_method_that_cannot_be_are_refused(cells: object, told: str) -> None:
+    check_cells(np.array([7, 3], np.int32), 2)
+    with pytest.raises(ProcessingError, match=told):
+        check_cells(cells, 2)

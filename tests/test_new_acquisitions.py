@@ -351,3 +351,15 @@ def test_each_attempt_has_a_key_of_its_own() -> None:
     keys = {attempt_key(identity, attempt) for identity in ("a", "b") for attempt in (1, 2, 3)}
     assert len(keys) == 6
     assert attempt_key("a", 1) in keys
+
+
+def test_the_images_of_results_are_no_recordings(tmp_path: Path) -> None:
+    """A job may have written its results beside the recordings, as OME-Zarr images."""
+    folder = tmp_path / "incoming"
+    add(folder / "film.nd2")
+    fov = folder / "film" / "fov_000"
+    (fov / "film_fov_000_pc_ch_0.ome.zarr").mkdir(parents=True)
+    (fov / "manifest.json").write_text("{}")
+    assert len(look(folder)) == 1
+    (fov / "manifest.json").unlink()  # then it is anybody's folder
+    assert len(look(folder)) == 2

@@ -1,6 +1,8 @@
 """What a FOV leaves in other formats says the same as its `.npy` stacks and its CSV table."""
 
 import json
+import os
+import shutil
 import zlib
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -18,6 +20,7 @@ from tasks.configuration import WorkflowRequest
 from tasks.errors import OutputError
 from tasks.fov_job import FovJob
 from tasks.output import finished_manifest, verify, write_index
+from tasks.output.stack_reading import open_stack
 from tasks.output.zarr_stack import Scale, ZarrStackWriter
 from tasks.plan import Plan, make_plan
 from tasks.simulation import SimulationSettings, simulate
@@ -108,6 +111,31 @@ def test_a_missing_frame_and_one_that_does_not_fit_are_errors(tmp_path: Path) ->
     writer.write(0, np.zeros((4, 5), np.uint16))
     with pytest.raises(OutputError, match="frame 1 was never written"):
         writer.close()
+
+
+def test_a_writer_that_was_left_over_brings_nothing_back(tmp_path: Path) -> None:
+    writer = ZarrStackWriter(tmp_path / "stack.ome.zarr", (2, 4, 5), "uint16", Scale(1.0, None))
+    writer.write(0, np.zeros((4, 5), np.uint16))
+    shutil.rmtree(tmp_path / "stack.ome.zarr")
+    with pytest.raises(OutputError, match="cannot write"):
+        writer.write(1, np.zeros((4, 5), np.uint16))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("image_format", ["npy", "ome-zarr"])
+def test_a_stack_that_is_cut_short_while_it_is_looked_at_is_an_error(
+    film: Path, tmp_path: Path, image_format: str
+) -> None:
+    processed(film, tmp_path, image_format=image_format)
+    ending = "npy" if image_format == "npy" else "ome.zarr"
+    (path,) = (tmp_path / "fov_000").glob(f"*_pc_ch_0.{ending}")
+    stack = open_stack(path)
+    last = np.asarray(stack[3])
+    assert last.shape == (256, 288)
+    file = path if path.is_file() else path / "0" / "c" / "3" / "0" / "0"
+    os.truncate(file, file.stat().st_size // 2)
+    with pytest.raises((OSError, ValueError, RuntimeError)):
+        np.asarray(stack[3])
 
 
 def test_a_fov_as_ome_zarr_holds_the_same(film: Path, tmp_path: Path) -> None:
