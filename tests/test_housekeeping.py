@@ -32,7 +32,7 @@ from api.errors import JobNotFinishedError, JobNotFoundError
 from api.jobs import PROCESSING
 from api.orchestrator import Orchestrator, forget_runs
 from api.settings import Settings
-from deployments.caretaker import DUTIES
+from deployments.caretaker import DUTIES, take_care
 from deployments.database import compact, compact_database, database_url, sqlite_file
 from deployments.leftovers import clear_output_folders, tidy_home
 from deployments.retention import forget_old_runs, forget_runs_before
@@ -289,5 +289,20 @@ def test_the_database_of_a_server_is_compacted_under_it(
     assert is_there(client, put(client, Completed()))
 
 
-def test_the_caretaker_has_all_of_it_among_its_duties() -> None:
-    assert {forget_old_runs, clear_output_folders, tidy_home, compact_database} <= {duty.do for duty in DUTIES}
+def test_the_caretaker_sees_to_all_of_it(client: SyncPrefectClient, tmp_path: Path) -> None:
+    """Its duties as they are, done once by a caretaker of this process, on a home and a folder where each is due."""
+    duties = {duty.do for duty in DUTIES}
+    assert {forget_old_runs, clear_output_folders, tidy_home, compact_database} <= duties
+    rubbish = tmp_path / "status-a.77.tmp"
+    rubbish.touch()
+    os.utime(rubbish, (0, 0))
+
+    async def until_tidy() -> None:
+        caring = asyncio.create_task(take_care(Settings(home=tmp_path, keep_runs_days=1)))
+        async with asyncio.timeout(60):
+            while rubbish.exists():
+                await asyncio.sleep(0.05)
+        caring.cancel()
+        await asyncio.gather(caring, return_exceptions=True)
+
+    asyncio.run(until_tidy())
