@@ -81,6 +81,7 @@ def _kill_dask_worker(scene: Scene, chosen: random.Random) -> list[int]:
     assert scene.dask is not None
     victim = chosen.choice(scene.dask.workers)
     send(signal.SIGKILL, [victim])
+    wait_until(lambda: not is_alive(victim), "the victim is dead", TRUE_WITHIN_S)
     time.sleep(chosen.uniform(0.0, 2.0))
     scene.dask.keep()
     return [victim]
@@ -90,6 +91,7 @@ def _kill_dask_scheduler(scene: Scene, chosen: random.Random) -> list[int]:
     assert scene.dask is not None
     victim = scene.dask.scheduler
     send(signal.SIGKILL, [victim])
+    wait_until(lambda: not is_alive(victim), "the victim is dead", TRUE_WITHIN_S)
     time.sleep(chosen.uniform(0.0, 2.0))
     scene.dask.keep()
     return [victim]
