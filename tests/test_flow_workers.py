@@ -115,9 +115,11 @@ def test_a_scheduler_with_another_version_is_refused(
 
 
 def test_a_worker_without_the_program_is_refused(recording: Path, scheduler: DaskProcesses, tmp_path: Path) -> None:
-    # The folder that the worker starts in has `flows` otherwise.
+    # Wherever the program is installed, and in the folder that the worker starts in, it has `flows` otherwise.
     (tmp_path / "empty/flows").mkdir(parents=True)
     (tmp_path / "empty/flows/__init__.py").touch()
+    missing = "raise ModuleNotFoundError(\"No module named 'flows.versions'\")\n"
+    (tmp_path / "empty/flows/versions.py").write_text(missing)
     elsewhere = ("env", "--chdir", str(tmp_path / "empty"))
     with workers(scheduler, "bare", environment={"PYTHONPATH": str(tmp_path / "empty")}, launcher=elsewhere):
         message = refusal(recording, tmp_path / "out")
