@@ -18,7 +18,7 @@ from tests.flow_runs import film
 from tests.recordings import write_recording
 from tests.stack import RunningStack, asked
 
-N_FOVS, N_FRAMES = 2, 8
+N_FOVS, N_FRAMES, SIZE_PX = 2, 8, 420
 
 JOB_DEADLINE_MS = 180_000
 
@@ -35,7 +35,7 @@ def browser() -> Iterator[Browser]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a recording of cells that begin to glow."""
     folder = tmp_path_factory.mktemp("page")
-    settings = SimulationSettings(n_fovs=N_FOVS, n_frames=N_FRAMES, height=420, width=420, interval_min=60.0)
+    settings = SimulationSettings(n_fovs=N_FOVS, n_frames=N_FRAMES, height=SIZE_PX, width=SIZE_PX, interval_min=60.0)
     simulate(settings, folder / "cells.nd2")
     return folder
 
@@ -128,7 +128,7 @@ def look_at_a_cell(tab: Visit) -> None:
     canvas = page.locator(".viewer canvas")
     box = canvas.bounding_box()
     assert box is not None
-    scale = box["width"] / 330
+    scale = box["width"] / SIZE_PX
     canvas.click(position={"x": found["position_x"][-1] * scale, "y": found["position_y"][-1] * scale})
     expect(page.get_by_role("button", name=f"Cell {found['cell']}, good")).to_have_attribute("aria-pressed", "true")
     plots = page.locator(".cell-panel .plot canvas")

@@ -61,16 +61,15 @@ def refuse_fov_conflict(directory: Path, provenance: Provenance, *, replace: boo
         Where the directory cannot be read.
     """
     with told("read", directory):
-        if not directory.exists():
-            return
-        if not directory.is_dir():
-            raise OutputConflictError(
-                f"{directory} is a file where a folder is needed; move it away, or choose another output folder"
-            )
+        # One look for each question: another attempt may move the directory aside, or put one in place, in between.
         try:
             inspected = inspected_tables(directory)
-        except FileNotFoundError:  # another attempt has just moved it aside
+        except FileNotFoundError:
             return
+        except NotADirectoryError as error:
+            raise OutputConflictError(
+                f"{directory} is a file where a folder is needed; move it away, or choose another output folder"
+            ) from error
     manifest = read_manifest(directory)
     same = manifest is not None and manifest.fingerprint == provenance.fingerprint
     if manifest is not None and same and is_complete(directory, manifest):
