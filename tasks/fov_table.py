@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from tasks.errors import TraceFileError
 from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES, parse_column_name
 from tasks.trace_files import FALSE_TEXTS, TRUE_TEXTS
-from tasks.traces import IDENTITY_COLUMNS, POSITION_COLUMNS, header_columns
+from tasks.traces import IDENTITY_COLUMNS, POSITION_COLUMNS, read_columns
 
 _TYPES = {
     "fov": pa.int32(), "cell": pa.int32(), "frame": pa.int32(), "time": pa.float64(), "good": pa.bool_(),
 }  # fmt: skip
-_LONGEST_HEADER = 1 << 16
 
 
 class FeatureColumn(NamedTuple):
@@ -130,8 +129,7 @@ class FovTable:
 
 
 def _header(path: Path) -> tuple[str, ...]:
-    with path.open("rb") as file:
-        columns = header_columns(file.readline(_LONGEST_HEADER).decode("utf-8-sig", "replace").strip())
+    columns = read_columns(path)
     missing = [name for name in (*IDENTITY_COLUMNS, *POSITION_COLUMNS) if name not in columns]
     if missing:
         raise TraceFileError(f"{path.name} is no traces table: it lacks the columns {', '.join(missing)}")

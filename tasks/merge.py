@@ -18,7 +18,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from tasks.errors import OutputConflictError, TraceFileError
-from tasks.merge_plan import MergePlan, SamplePlan, read_columns
+from tasks.merge_plan import MergePlan, SamplePlan
 from tasks.output.atomic import discard, sync_folder
 from tasks.output.layout import MERGE_ATTEMPT, temporary_name
 from tasks.output.os_errors import told
@@ -26,6 +26,7 @@ from tasks.output.write_back import WriteBack
 from tasks.parquet_table import ParquetTable, naming
 from tasks.table_rows import Bytes, Indices, TableRows, join_rows, split_rows, truths, whole_numbers
 from tasks.trace_files import TIDY_COLUMNS
+from tasks.traces import read_columns
 
 TIME_UNIT_LINE = "# Time units: min\n"
 _READERS = 2

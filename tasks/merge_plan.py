@@ -13,10 +13,9 @@ from tasks.output import MANIFEST_FILE, FovLayout, Manifest, check_free, read_ma
 from tasks.output.layout import INSPECTED_ENDING, fov_directory
 from tasks.output.os_errors import told
 from tasks.samples import Sample, examine_samples, format_fovs
-from tasks.traces import IDENTITY_COLUMNS, header_columns
+from tasks.traces import IDENTITY_COLUMNS, read_columns
 
 _TABLE_ENDING = "traces.csv"
-_LONGEST_HEADER = 1 << 16
 _MOST_PROBLEMS = 20
 
 PathCheck = Callable[[Path], object]
@@ -256,13 +255,6 @@ class _Tables:
             self._problems.append(f"{table} is no traces table: a column is there more than once")
             return None
         return columns
-
-
-def read_columns(table: Path) -> tuple[str, ...]:
-    """Names of the columns of a table; raises `OSError` as it comes."""
-    with table.open("rb") as file:
-        line = file.readline(_LONGEST_HEADER).decode("utf-8-sig", "replace").strip()
-    return header_columns(line)
 
 
 def _difference(columns: tuple[str, ...], reference: tuple[str, ...]) -> str:

@@ -4,7 +4,6 @@ A method is one entry in a registry. This module is light, so that whoever lists
 no kernels; what a method does is a function of another module, which is loaded when it is first used.
 """
 
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -12,7 +11,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.errors import InvalidParametersError
-from tasks.registry import Registry
+from tasks.registry import Registry, resolve
 
 Length = Annotated[float, Field(ge=0, le=100)]
 """A length in µm."""
@@ -196,7 +195,7 @@ class Method(Generic[Parameters]):
 
         PyAMA's own, whose parameters are not in their models, are called with those instead.
         """
-        return self.function if callable(self.function) else pkgutil.resolve_name(self.function)
+        return resolve(self.function)
 
 
 SEGMENTATION_METHODS: Registry[Method[MethodParameters]] = Registry(

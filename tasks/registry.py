@@ -1,8 +1,9 @@
 """Registries of what users choose by name; plugins add to them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 
 class Named(Protocol):
@@ -15,6 +16,11 @@ class Named(Protocol):
 
 
 Entry = TypeVar("Entry", bound=Named)
+
+
+def resolve(function: str | Callable[..., Any]) -> Callable[..., Any]:
+    """What an entry names by its address `package.module:function`, which is imported now; or the function itself."""
+    return pkgutil.resolve_name(function) if isinstance(function, str) else function
 
 
 @dataclass(frozen=True)

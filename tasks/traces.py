@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ POSITION_COLUMNS = ("position_x", "position_y", "bbox_x0", "bbox_y0", "bbox_x1",
 PARENT_COLUMN = "parent"
 """Mother of a cell, 0 of one that has none; only of methods that follow divisions."""
 
+_LONGEST_HEADER = 1 << 16
 _ROWS_IN_A_BLOCK = 2000
 
 
@@ -37,6 +39,13 @@ def header_columns(line: str) -> tuple[str, ...]:
         return tuple(name.strip() for name in next(csv.reader([line]), []))
     except csv.Error:
         return ()
+
+
+def read_columns(table: Path) -> tuple[str, ...]:
+    """Names of the columns of a table; raises `OSError` as it comes."""
+    with table.open("rb") as file:
+        line = file.readline(_LONGEST_HEADER).decode("utf-8-sig", "replace").strip()
+    return header_columns(line)
 
 
 @dataclass

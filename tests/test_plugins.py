@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,16 @@ def listed(folder: Path | None, **environment: str) -> dict[str, Any]:
     return found
 
 
+def assert_told(folder: Path, wrong: Mapping[str, tuple[str, str]]) -> None:
+    """Hold plugins to adding nothing, and what is told of each to its reason: text and reason by name."""
+    for name, (text, _) in wrong.items():
+        (folder / f"{name}.py").write_text(text)
+    found = listed(folder)
+    assert found["loaded"] == {}
+    for name, (_, reason) in wrong.items():
+        assert reason in found["failed"][name], name
+
+
 def test_the_examples_are_plugins() -> None:
     found = listed(EXAMPLES)
     assert found["failed"] == {}
@@ -127,12 +138,7 @@ def test_wrong_models_are_told_of(tmp_path: Path) -> None:
         "known": (good.replace('"exponential_decay"', '"maturation"'), "there is a fitting model 'maturation' already"),
         "crashing": (good.replace("for i in", "times.fly()\n    for i in"), "AttributeError"),
     }
-    for name, (text, _) in wrong.items():
-        (tmp_path / f"{name}.py").write_text(text)
-    found = listed(tmp_path)
-    assert found["loaded"] == {}
-    for name, (_, reason) in wrong.items():
-        assert reason in found["failed"][name], name
+    assert_told(tmp_path, wrong)
 
 
 def test_wrong_methods_are_told_of(tmp_path: Path) -> None:
@@ -146,12 +152,7 @@ def test_wrong_methods_are_told_of(tmp_path: Path) -> None:
         "model": (good.replace("(MethodParameters)", ""), "are a class of MethodParameters"),
         "known": (good.replace("bright_blobs", "logstd"), "there is a segmentation method 'logstd' already"),
     }
-    for name, (text, _) in wrong.items():
-        (tmp_path / f"{name}.py").write_text(text)
-    found = listed(tmp_path)
-    assert found["loaded"] == {}
-    for name, (_, reason) in wrong.items():
-        assert reason in found["failed"][name], name
+    assert_told(tmp_path, wrong)
 
 
 def test_a_folder_that_is_not_there_is_told_of(tmp_path: Path) -> None:
@@ -287,12 +288,7 @@ def test_wrong_formats_are_told_of(tmp_path: Path) -> None:
         "taken": (good.replace('[".film.npz"]', '[".tif"]'), ".tif is an ending of the format 'ome-tiff' already"),
         "arguments": (good.replace("(self, path, z_plane)", "(self, path)"), "must take 2 arguments"),
     }
-    for name, (text, _) in wrong.items():
-        (tmp_path / f"{name}.py").write_text(text)
-    found = listed(tmp_path)
-    assert found["loaded"] == {}
-    for name, (_, reason) in wrong.items():
-        assert reason in found["failed"][name], name
+    assert_told(tmp_path, wrong)
 
 
 def test_a_format_of_a_plugin_gives_the_same_traces(tmp_path: Path, prefect_api: str) -> None:

@@ -4,13 +4,12 @@ A format is one entry in a registry. This module is light: a reader and its libr
 recording of its format.
 """
 
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.registry import Registry
+from tasks.registry import Registry, resolve
 
 COMPANION_ENDING = ".companion.ome"
 """Ending of the file that has the OME-XML of a set of OME-TIFF files."""
@@ -38,16 +37,11 @@ class Format:
 
     def load(self) -> Callable[..., Any]:
         """What opens a recording."""
-        return pkgutil.resolve_name(self.reader) if isinstance(self.reader, str) else self.reader
+        return resolve(self.reader)
 
     def files_of(self, path: Path) -> list[Path]:
         """Files that a recording consists of, in order."""
-        if self.files is None:
-            return [path]
-        files: Callable[[Path], list[Path]] = (
-            pkgutil.resolve_name(self.files) if isinstance(self.files, str) else self.files
-        )
-        return list(files(path))
+        return [path] if self.files is None else list(resolve(self.files)(path))
 
 
 TIFF_SERIES = Format(
