@@ -71,7 +71,10 @@ _TURN_PATIENCE_S = 10.0
 _LOOK_INTERVAL_S = 0.5
 _WORKERS_LAST_WORD = "Flow run was cancelled successfully."
 """What Prefect's worker tells of a run that it has cancelled, after it has imported the flow to look for its hooks."""
-_WORKERS_PATIENCE = timedelta(seconds=20)
+_WORKERS_FIRST_WORD = "Process exited with status code"
+"""What it tells of a run whose process was killed; it does so once more after it has looked for hooks."""
+_CANCELLED_PATIENCE = timedelta(seconds=20)
+_CRASHED_PATIENCE = timedelta(seconds=5)
 _UNDO_PAUSES_S = (1.0, 10.0, 60.0)
 MOST_IN_A_FILTER = 200
 """Prefect refuses more results at a time."""
@@ -299,7 +302,7 @@ class Orchestrator:
     async def retry(self, job_id: str) -> Job:
         """Have a job that failed or was cancelled taken up again; what it has finished is not computed again.
 
-        Soon after a job was cancelled, this takes some seconds.
+        Soon after a job was cancelled or has crashed, this takes some seconds.
 
         Raises
         ------
@@ -313,7 +316,7 @@ class Orchestrator:
             Where another job uses its folder.
         """
         job = await self.job(job_id, now=True)
-        if job.status == "cancelled":
+        if job.status in {"cancelled", "failed"}:
             await self._await_worker(UUID(job.job_id))
         async with host_lock(self._settings.home / "start.lock", _TURN_PATIENCE_S):
             job = await self.job(job_id, now=True)
@@ -329,9 +332,9 @@ class Orchestrator:
         return await self.job(job_id, now=True)
 
     async def _await_worker(self, run_id: UUID) -> None:
-        """Wait until the worker, too, has told that a run is cancelled: it does so late, whatever the state is by then.
+        """Wait until the worker, too, has told how a run has ended: it does so late, whatever the state is by then.
 
-        Where it has not heard of the cancelling, it never does.
+        Where it has not heard of a cancelling, it never does.
         """
         while True:
             async with _answering():
@@ -339,10 +342,7 @@ class Orchestrator:
                     run = await self._client.read_flow_run(run_id)
                 except ObjectNotFound:
                     return
-            state = run.state
-            if state is None or run.infrastructure_pid is None or state.message == _WORKERS_LAST_WORD:
-                return
-            if state.type is not StateType.CANCELLED or datetime.now(UTC) - state.timestamp > _WORKERS_PATIENCE:
+            if not _worker_has_more_to_say(run):
                 return
             await asyncio.sleep(_LOOK_INTERVAL_S)
 
@@ -596,6 +596,16 @@ def _refuse_reused(job: Job, digest: str) -> None:
             f"this Idempotency-Key came before, with another request (job {job.job_id}); use a new key",
             {"job_id": job.job_id},
         )
+
+
+def _worker_has_more_to_say(run: FlowRun) -> bool:
+    state = run.state
+    if state is None or run.infrastructure_pid is None:
+        return False
+    message, age = state.message or "", datetime.now(UTC) - state.timestamp
+    if state.type is StateType.CANCELLED:
+        return message != _WORKERS_LAST_WORD and age <= _CANCELLED_PATIENCE
+    return state.type is StateType.CRASHED and message.startswith(_WORKERS_FIRST_WORD) and age <= _CRASHED_PATIENCE
 
 
 def _age_order(run: FlowRun) -> tuple[datetime, UUID]:

@@ -145,7 +145,10 @@ class FlowProcess:
             )
             self._set_state("FAILED", "Failed", message)
             return 0
-        if kind in _TERMINAL:
+        if kind in _TERMINAL or code == 0:
+            return 0
+        # The worker, left to tell of it, does so twice in a second, and would undo a retry that comes in between.
+        if self._set_state("CRASHED", "Crashed", _unexpected_end(code)):
             return 0
         # As a shell tells of a death by a signal.
         return code if code >= 0 else 128 - code
@@ -184,9 +187,10 @@ class FlowProcess:
         begins = [datetime.fromisoformat(one) for one in (run.get("start_time"), labels.get(TAKEN_UP_LABEL)) if one]
         return RunState(str(run["state"]["type"]), max(begins, default=None), labels.get(PROCESS_LABEL))
 
-    def _set_state(self, kind: str, name: str, message: str) -> None:
+    def _set_state(self, kind: str, name: str, message: str) -> bool:
         state = {"type": kind, "name": name, "message": message}
-        self._ask("POST", f"/flow_runs/{self._run_id}/set_state", {"state": state, "force": True})
+        answer = self._ask("POST", f"/flow_runs/{self._run_id}/set_state", {"state": state, "force": True})
+        return answer is not None
 
     def _ask(self, method: str, path: str, body: object) -> Any:  # noqa: ANN401 - JSON
         if not self._api:
@@ -208,6 +212,16 @@ def _authorization(environment: Mapping[str, str]) -> dict[str, str]:
     if password := environment.get("PREFECT_API_AUTH_STRING"):
         return {"Authorization": f"Basic {base64.b64encode(password.encode()).decode()}"}
     return {}
+
+
+def _unexpected_end(code: int) -> str:
+    """What has become of an engine that did not tell itself."""
+    if code >= 0:
+        how, why = f"ended with exit code {code}", "its last words are in the worker's log"
+    else:
+        how = f"was killed by {signal.Signals(-code).name}"
+        why = "for want of memory, where nobody did it by hand" if -code == signal.SIGKILL else "see the worker's log"
+    return f"the process that computed {how} ({why}); what is finished stays, and a retry computes the rest"
 
 
 def _positive(text: str) -> float | None:

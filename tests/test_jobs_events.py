@@ -1,6 +1,8 @@
 """The events of a job, and taking it up again, on the real stack."""
 
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -145,6 +147,21 @@ def test_a_failed_job_is_taken_up(stack: RunningStack, tmp_path: Path) -> None:
     assert retry(stack, job_id).status_code == 200
     assert "1 of 2 FOVs failed (1)" in stack.client.finish(job_id)[-1]["error"]
     assert (tmp_path / "out/fov_000/manifest.json").stat().st_mtime_ns == finished
+
+
+@pytest.mark.parametrize("victim", ["engine", "flow process"])
+def test_a_job_whose_process_was_killed_is_taken_up_at_once(
+    stack: RunningStack, recording: Path, tmp_path: Path, victim: str
+) -> None:
+    job_id = stack.client.start(asked(recording, tmp_path / "out", n_workers=1))
+    stack.client.watch(job_id, is_computing)
+    pid = stack.engine(job_id) if victim == "engine" else stack.flow_process(job_id)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    assert stack.client.finish(job_id)[-1]["status"] == "failed"
+    assert retry(stack, job_id).status_code == 200
+    told = stack.client.finish(job_id)  # it holds that nothing goes back
+    assert told[-1]["status"] == "completed"
 
 
 def test_a_job_whose_folder_another_one_uses_is_not_taken_up(

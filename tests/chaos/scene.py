@@ -269,14 +269,17 @@ class Scene:
         self.finished = found
 
     def _check_history(self) -> None:
-        """Hold all states that Prefect has kept of the run to the rule that none that is final is left but by hand."""
+        """Hold all states that Prefect has kept of the run to the rule that none that is final is left but by hand.
+
+        Prefect's worker tells once more, in its own words, that a run is cancelled; it stays what it was.
+        """
         job = self.current
         states = self._ask("GET", f"/flow_run_states/?flow_run_id={job.id}", None)
         states.sort(key=lambda state: state["timestamp"])
         left = [
             (before["name"], after["name"])
             for before, after in pairwise(states)
-            if before["type"] in _TERMINAL and after["message"] != BY_HAND
+            if before["type"] in _TERMINAL - {after["type"]} and after["message"] != BY_HAND
         ]
         if left:
             job.problems.append(f"final states were overwritten: {left}")
