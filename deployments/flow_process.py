@@ -6,7 +6,8 @@ the worker has not, kills it after a few seconds, and tells Prefect that the run
 
 It signs the run with its name, and changes a number there every few seconds, by which others know that the run is
 worked on (`deployments.recovery`). Where it finds another process's name, or a run that has ended or waits for its turn
-once more, it ends the engine and says nothing: whatever it could say is about work that is no longer its own.
+once more, it ends the engine and says nothing: whatever it could say is about work that is no longer its own. Where it
+finds a name when it begins, it waits until that process is gone.
 
 It imports nothing but the standard library, because it is in the way of every start.
 """
@@ -20,11 +21,11 @@ import sys
 import urllib.request
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 from deployments.parent import die_with_parent
-from deployments.process_name import BEAT_LABEL, PROCESS_LABEL, name_of_process
+from deployments.process_name import BEAT_LABEL, PROCESS_LABEL, is_alive_here, is_gone_from_here, name_of_process
 from tasks.job_marks import TAKEN_UP_LABEL
 
 _LOOK_INTERVAL_S = 2.0
@@ -37,6 +38,10 @@ _ENDED_PATIENCE_S = 15.0
 """Time that the engine has to end by itself, once its run has ended."""
 _TIMEOUT_PATIENCE_S = 10.0
 """Time that the flow has to notice by itself that it takes too long."""
+_SEEN_PATIENCE_S = 10.0
+"""Time that a process of this machine has to give up a run that another one has signed."""
+_UNSEEN_PATIENCE_S = 4.0
+"""Time that one has that cannot be seen from here, as most often it is dead."""
 _ANSWER_TIMEOUT_S = 5.0
 _WAIT_STEP_S = 0.2
 _NICENESS = 10
@@ -82,17 +87,35 @@ class FlowProcess:
     def run(self) -> int:
         """Run the engine to its end and return an exit code."""
         state = self._state()
-        if state is not None and state.kind == "CANCELLING":
-            self._set_state("CANCELLED", "Cancelled", "Cancelled before it began")
-            return 0
-        if state is not None and (state.kind in _TERMINAL or state.kind in _TAKEN_BACK):
+        if state is not None and self._is_over(state):
             return 0
         self._beat()
+        if state is not None and state.process not in {None, self._name}:
+            self._outlast(state.process or "")
+            state = self._state()
+            if state is not None and self._is_over(state):
+                return 0
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._pass_on)
         self._engine = subprocess.Popen([sys.executable, "-m", "prefect.engine"], preexec_fn=_prepare_engine)
         code = self._wait(self._engine)
         return self._conclude(code)
+
+    def _is_over(self, state: RunState) -> bool:
+        """Whether there is nothing to begin with; cancels what is to be cancelled."""
+        if state.kind == "CANCELLING":
+            self._set_state("CANCELLED", "Cancelled", "Cancelled before it began")
+            return True
+        return state.kind in _TERMINAL or state.kind in _TAKEN_BACK
+
+    def _outlast(self, other: str) -> None:
+        """Wait until the process that has worked on the run is gone, which it is soon after this one has signed.
+
+        It may come to the run's end until then, which has to stand.
+        """
+        end_s = monotonic() + (_SEEN_PATIENCE_S if is_alive_here(other) else _UNSEEN_PATIENCE_S)
+        while not is_gone_from_here(other) and monotonic() < end_s:
+            sleep(_WAIT_STEP_S)
 
     def _wait(self, engine: subprocess.Popen[bytes]) -> int:
         """Wait for the end of the engine, and bring it about where it is due."""

@@ -149,7 +149,9 @@ class Scene:
         job.retries += 1
         self._ask("POST", f"/flow_runs/{job.id}/set_state", {"state": state})
         # The API may tell for a moment what it has heard before.
-        self.wait(lambda: self._status()["status"] not in {"failed", "cancelled"}, "the job is tried again", 30.0)
+        self.wait(
+            lambda: self._status()["status"] not in ENDED or self.state() in _TERMINAL, "the job is tried again", 30.0
+        )
         job.told.clear()
 
     def leave(self) -> None:
