@@ -17,7 +17,7 @@ from flows.chunks import CellCounts, compute_chunks
 from flows.progress import ProgressArtifact
 from flows.recruiting import recruited
 from flows.site import Site
-from flows.stopping import Deadline
+from flows.stopping import Deadline, ends_cancelled
 from flows.task_runner import make_task_runner
 from tasks.errors import PyamaError
 from tasks.fitting.chunks import FitWork
@@ -39,6 +39,7 @@ RunLogger = Logger | LoggerAdapter[Any]
     persist_result=False,
     validate_parameters=False,  # the request is validated below, with one message that names what is allowed
 )
+@ends_cancelled
 def fit_traces(
     csv_path: str,
     model_type: str,

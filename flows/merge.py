@@ -11,7 +11,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.progress import ProgressArtifact, current_listener
-from flows.stopping import Deadline
+from flows.stopping import Deadline, ends_cancelled
 from tasks.errors import PyamaError
 from tasks.merge import MergedSample, merge
 from tasks.merge_plan import MergePlan, MergeRequest, make_merge_plan
@@ -57,6 +57,7 @@ class MergeProgress:
     persist_result=False,
     validate_parameters=False,  # the request is validated below, with one message that names what is allowed
 )
+@ends_cancelled
 def merge_samples(sample_yaml: str, input_dir: str, output_dir: str, parquet: bool = False) -> State[Any]:
     """Merge the tables of a processed folder, sample by sample.
 

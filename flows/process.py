@@ -18,7 +18,7 @@ from flows.gallery import show_pictures
 from flows.progress import ProgressArtifact, RunProgress
 from flows.recruiting import recruited
 from flows.site import Site
-from flows.stopping import Deadline
+from flows.stopping import Deadline, ends_cancelled
 from flows.task_runner import make_task_runner
 from tasks.configuration import Channels, Parameters, WorkflowRequest
 from tasks.errors import PyamaError
@@ -36,6 +36,7 @@ RunLogger = Logger | LoggerAdapter[Any]
     persist_result=False,
     validate_parameters=False,  # the request is validated below, with one message that names what is allowed
 )
+@ends_cancelled
 def process_acquisition(
     microscopy_path: str, output_dir: str, channels: Channels, parameters: Parameters | None = None
 ) -> State[Any]:

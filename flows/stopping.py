@@ -10,17 +10,27 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from time import monotonic, sleep
-from typing import Any, Self
+from typing import Any, ParamSpec, Self
 
 import distributed
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
+from prefect.exceptions import TerminationSignal
+from prefect.runtime import flow_run
+from prefect.states import Cancelled
 
 from tasks.errors import InvalidParametersError, JobTimeoutError, PyamaError
 from tasks.job_marks import TAKEN_UP_LABEL
 
 TIMEOUT_VARIABLE = "PYAMA_JOB_TIMEOUT"
 
+P = ParamSpec("P")
+
+_ANSWER_TIMEOUT_S = 3.0
 _WANTED = {"executing", "long-running"}
 _PATIENCE_S = 4.0
 """Time that tasks are given to notice that they have been called off."""
@@ -68,6 +78,33 @@ def call_off(client: distributed.Client, futures: Sequence[distributed.Future[An
 
 def _at_work(keys: Collection[Any], dask_worker: distributed.Worker) -> bool:
     return any(key in keys for key in list(dask_worker.active_threads.values()))
+
+
+def ends_cancelled(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
+    """Have a flow that is told to end while its run is being cancelled say that it is cancelled.
+
+    Prefect knows by itself where its worker tells it to end. Where anybody else does, as `deployments.flow_process`
+    for a worker that has not heard, it would say that the run has crashed.
+    """
+
+    @wraps(flow)
+    def run(*args: P.args, **kwargs: P.kwargs) -> State[Any]:
+        try:
+            return flow(*args, **kwargs)
+        except TerminationSignal:
+            if not _is_being_cancelled():
+                raise
+            return Cancelled(message="Cancelled; its work has ended")
+
+    return run
+
+
+def _is_being_cancelled() -> bool:
+    with suppress(httpx.HTTPError):
+        with get_client(sync_client=True, httpx_settings={"timeout": _ANSWER_TIMEOUT_S}) as client:
+            state = client.read_flow_run(flow_run.id).state
+        return state is not None and state.is_cancelling()
+    return False
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tasks.acquisition import open_recording
 from tasks.configuration import WorkflowRequest
 from tasks.fov_job import FovJob
-from tasks.output import Provenance, verify
+from tasks.output import verify
+from tasks.plan import make_plan
 from tests.engines import DaskProcesses, wait_until, writes_fov
 from tests.flow_runs import film
 from tests.output_worker import content
@@ -36,13 +37,10 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(recording: Path) -> dict[str, bytes]:
     """Files of all FOVs, computed here, without any orchestrator."""
     output_dir = recording.parent / "undisturbed"
-    request = WorkflowRequest.parse(**asked(recording, output_dir))
-    with open_recording(recording) as opened:
-        provenance = Provenance.of(recording, opened.metadata.sizes, request.configuration())
     output_dir.mkdir()
-    job = FovJob(recording, output_dir, request.configuration(), provenance, overwrite=False)
-    for fov in range(N_FOVS):
-        job.run(fov)
+    plan = make_plan(WorkflowRequest.parse(**asked(recording, output_dir)))
+    for fov in plan.fovs:
+        FovJob.of(plan).run(fov)
     return fov_files(output_dir)
 
 
@@ -68,8 +66,8 @@ def test_cancelled_in_the_midst_of_a_fov_and_started_again(
     told = stack.client.finish(job_id)
     assert time.monotonic() - began_s < CANCEL_S
     assert told[-1]["status"] == "cancelled"
-    assert not is_alive(pid)
     assert unfinished(out) == []
+    wait_until(lambda: not is_alive(pid), "its process ends", 3.0)
     finished = sorted(out.glob("fov_*"))
     assert 0 < len(finished) < N_FOVS
     assert all(verify(directory) == [] for directory in finished)
@@ -77,6 +75,21 @@ def test_cancelled_in_the_midst_of_a_fov_and_started_again(
     assert [fov["status"] for fov in results["fovs"]].count("completed") == len(finished)
     assert stack.client.finish(stack.client.start(request))[-1]["status"] == "completed"
     assert fov_files(out) == undisturbed
+
+
+def test_cancelled_while_the_worker_does_not_hear(stack: RunningStack, recording: Path, tmp_path: Path) -> None:
+    job_id = stack.client.start(asked(recording, tmp_path / "out", n_workers=1))
+    stack.client.watch(job_id, is_computing)
+    worker = stack.program("worker", "pyama")
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        stack.client.cancel(job_id)
+        assert stack.client.finish(job_id)[-1]["status"] == "cancelled"
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    history = httpx.get(f"{stack.prefect_url}/api/flow_run_states/", params={"flow_run_id": job_id}).json()
+    assert {state["type"] for state in history} == {"SCHEDULED", "PENDING", "RUNNING", "CANCELLING", "CANCELLED"}
+    assert unfinished(tmp_path / "out") == []
 
 
 def test_cancelled_before_it_begins(stack: RunningStack, recording: Path, tmp_path: Path) -> None:
@@ -147,8 +160,8 @@ def test_cancelled_on_a_dask_cluster(stack: RunningStack, remote: RemoteWork, re
     wait_until(lambda: not writes_fov(remote.worker), "the work stops", 3.0)
     assert remote.client.finish(job_id)[-1]["status"] == "cancelled"
     assert time.monotonic() - began_s < CANCEL_S
-    assert not is_alive(engine)
     assert unfinished(tmp_path / "out") == []
+    wait_until(lambda: not is_alive(engine), "its process ends", 3.0)
 
 
 def test_work_on_a_dask_cluster_ends_when_the_process_of_its_run_is_killed(
