@@ -21,6 +21,7 @@ import sys
 import urllib.request
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from http.client import HTTPException
 from time import monotonic, sleep
 from typing import Any, NamedTuple
 
@@ -43,6 +44,8 @@ _SEEN_PATIENCE_S = 10.0
 _UNSEEN_PATIENCE_S = 4.0
 """Time that one has that cannot be seen from here, as most often it is dead."""
 _ANSWER_TIMEOUT_S = 5.0
+_N_QUESTIONS = 4
+_QUESTION_PAUSE_S = 1.0
 _WAIT_STEP_S = 0.2
 _NICENESS = 10
 """Computing takes all processors for hours; the API, Prefect and people's own programs come first."""
@@ -154,10 +157,15 @@ class FlowProcess:
 
     def _conclude(self, code: int) -> int:
         """Tell Prefect how the run has ended, where nobody else does."""
-        state = self._state() if self._cancelled_here or self._timed_out or code != 0 or self._is_ending() else None
-        if self._lost or (state is not None and self._is_lost(state)):
+        if self._lost or not (self._cancelled_here or self._timed_out or code != 0 or self._is_ending()):
             return 0
-        kind = state.kind if state is not None else None
+        as_a_shell_tells = code if code >= 0 else 128 - code
+        state = self._certain_state()
+        if state is None:
+            return as_a_shell_tells  # the worker proposes a state then, which Prefect refuses where the run has ended
+        if self._is_lost(state):
+            return 0
+        kind = state.kind
         if kind == "CANCELLING" or (self._cancelled_here and kind == "CRASHED"):
             self._set_state("CANCELLED", "Cancelled", "Cancelled; its work has ended")
             return 0
@@ -171,10 +179,8 @@ class FlowProcess:
         if kind in _TERMINAL or code == 0:
             return 0
         # The worker, left to tell of it, does so twice in a second, and would undo a retry that comes in between.
-        if self._set_state("CRASHED", "Crashed", _unexpected_end(code)):
-            return 0
-        # As a shell tells of a death by a signal.
-        return code if code >= 0 else 128 - code
+        told = self._set_state("CRASHED", "Crashed", _unexpected_end(code), force=False)
+        return 0 if told else as_a_shell_tells
 
     def _pass_on(self, number: int, _frame: object) -> None:
         if self._engine is not None:
@@ -210,9 +216,17 @@ class FlowProcess:
         begins = [datetime.fromisoformat(one) for one in (run.get("start_time"), labels.get(TAKEN_UP_LABEL)) if one]
         return RunState(str(run["state"]["type"]), max(begins, default=None), labels.get(PROCESS_LABEL))
 
-    def _set_state(self, kind: str, name: str, message: str) -> bool:
+    def _certain_state(self) -> RunState | None:
+        """State of the run, for which Prefect is asked some times."""
+        for _ in range(_N_QUESTIONS):
+            if (state := self._state()) is not None:
+                return state
+            sleep(_QUESTION_PAUSE_S)
+        return None
+
+    def _set_state(self, kind: str, name: str, message: str, *, force: bool = True) -> bool:
         state = {"type": kind, "name": name, "message": message}
-        answer = self._ask("POST", f"/flow_runs/{self._run_id}/set_state", {"state": state, "force": True})
+        answer = self._ask("POST", f"/flow_runs/{self._run_id}/set_state", {"state": state, "force": force})
         return answer is not None
 
     def _ask(self, method: str, path: str, body: object) -> Any:  # noqa: ANN401 - JSON
@@ -224,7 +238,7 @@ class FlowProcess:
             with urllib.request.urlopen(request, timeout=_ANSWER_TIMEOUT_S) as answer:  # noqa: S310
                 content = answer.read()
                 return json.loads(content) if content else {}
-        except (OSError, ValueError):
+        except (OSError, ValueError, HTTPException):
             return None
 
 

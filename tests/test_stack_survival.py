@@ -92,21 +92,23 @@ def test_process_that_has_lost_its_run_ends_and_says_nothing(
 def test_run_that_ends_while_somebody_has_it_tried_again_stays_ended(
     stack: RunningStack, recording: Path, tmp_path: Path
 ) -> None:
-    job_id = stack.client.start(asked(recording, tmp_path / "out", keep="none", n_workers=1, fovs="0"))
+    job_id = stack.client.start(asked(recording, tmp_path / "out", keep="none", n_workers=1))
     stack.client.watch(job_id, is_computing)
-    flow_process = stack.flow_process(job_id)
+    flow_process, engine = stack.flow_process(job_id), stack.engine(job_id)
     assert flow_process is not None
-    os.kill(flow_process, signal.SIGSTOP)  # it does not see that the run is no longer its own; the engine goes on
+    run = f"{stack.prefect_url}/api/flow_runs/{job_id}"
+
+    def others() -> set[int]:
+        pids = with_environment(PREFECT__FLOW_RUN_ID=job_id)
+        return {pid for pid in pids if runs_module(pid, "deployments.flow_process")} - {flow_process}
+
+    os.kill(flow_process, signal.SIGSTOP)  # it does not see that the run is no longer its own
+    os.kill(engine, signal.SIGSTOP)
     try:
-        run = f"{stack.prefect_url}/api/flow_runs/{job_id}"
         state = {"type": "SCHEDULED", "name": "AwaitingRetry"}
         httpx.post(f"{run}/set_state", json={"state": state}).raise_for_status()
-
-        def others() -> set[int]:
-            pids = with_environment(PREFECT__FLOW_RUN_ID=job_id)
-            return {pid for pid in pids if runs_module(pid, "deployments.flow_process")} - {flow_process}
-
         wait_until(others, "another process is there", 30.0)
+        os.kill(engine, signal.SIGCONT)
         wait_until(lambda: httpx.get(run).json()["state"]["type"] == "COMPLETED", "the run ends", 30.0)
         wait_until(lambda: not others(), "the other process ends", 30.0)
     finally:
