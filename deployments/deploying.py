@@ -20,6 +20,7 @@ from api.jobs import FITTING, MERGE, PROCESSING, JobKind
 from api.orchestrator import CONTROL_POOL, POOL
 from api.settings import Settings
 from deployments.errors import RunFailedError
+from tasks.errors import PyamaError
 from tasks.job_marks import COMMON_TAG
 
 
@@ -108,6 +109,8 @@ async def _apply(deployment: Deployment, settings: Settings) -> str:
         entrypoint_type=EntrypointType.MODULE_PATH,
         parameters=parameters,
         schedules=[_schedule(settings, parameters)] if parameters else [],
+        # The flows hold requests to what this process knows, plugins that came later included, and say what is wrong.
+        enforce_parameter_schema=False,
         job_variables={
             # Without a command, the worker starts an interpreter with all of Prefect that starts another one.
             "command": shlex.join([sys.executable, "-m", "deployments.flow_process"]),
@@ -142,4 +145,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except PyamaError as error:
+        sys.exit(f"pyama: {error}")

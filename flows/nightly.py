@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 from uuid import UUID
 
+import httpx
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -23,9 +24,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows.stopping import Deadline
+from flows.stopping import Deadline, ends_cancelled
 from tasks.errors import InvalidParametersError, PyamaError
-from tasks.job_marks import PROCESSING_DEPLOYMENT, SCAN_LABEL, TOTAL_LABEL, folder_tag
+from tasks.job_marks import FOUND_LABEL, PROCESSING_DEPLOYMENT, SCAN_LABEL, TOTAL_LABEL, folder_tag
 from tasks.new_acquisitions import LeftOut, NewRecording, ScanRequest, attempt_key, scan
 
 MOST_ATTEMPTS = 3
@@ -35,6 +36,7 @@ _TRIED_AGAIN = {StateType.FAILED, StateType.CRASHED}
 _ENDED = {*_TRIED_AGAIN, StateType.COMPLETED, StateType.CANCELLED}
 _ACTIVE = [kind for kind in StateType if kind not in _ENDED]
 _LOOK_INTERVAL_S = 5.0
+_LONGEST_REFUSAL = 300
 _MOST_IN_A_FILTER = 200
 """Prefect refuses more results at a time."""
 
@@ -56,6 +58,7 @@ class Outcome:
     persist_result=False,
     validate_parameters=False,  # the request is validated below, with one message that names what is allowed
 )
+@ends_cancelled
 def process_new_acquisitions(
     folder: str, output_root: str, settle_s: float = 600.0, max_depth: int = 8, wait: bool = False
 ) -> State[Any]:
@@ -94,7 +97,7 @@ def process_new_acquisitions(
             deployment_id = _deployment_id(client)
             outcomes = []
             for finding in found:
-                outcomes.append(_outcome(client, deployment_id, finding))
+                outcomes.append(_outcome_or_refusal(client, deployment_id, finding))
                 logger.info("%s: %s; %s", outcomes[-1].recording, outcomes[-1].outcome, outcomes[-1].why)
             create_table_artifact(
                 table=[asdict(outcome) for outcome in outcomes],
@@ -118,20 +121,33 @@ def _deployment_id(client: SyncPrefectClient) -> UUID:
         ) from error
 
 
+def _outcome_or_refusal(client: SyncPrefectClient, deployment_id: UUID, finding: NewRecording | LeftOut) -> Outcome:
+    """Do what is to be done; what Prefect refuses for one recording is no reason to leave out the others."""
+    try:
+        return _outcome(client, deployment_id, finding)
+    except httpx.HTTPStatusError as error:
+        why = f"Prefect refuses to start it: {error.response.status_code} {error.response.text[:_LONGEST_REFUSAL]}"
+        return Outcome(finding.recording, "skipped", why)
+
+
 def _outcome(client: SyncPrefectClient, deployment_id: UUID, finding: NewRecording | LeftOut) -> Outcome:
     """Start what is to be processed, unless it is or was on its way already."""
     if isinstance(finding, LeftOut):
         return Outcome(finding.recording, finding.outcome, finding.why)
     tag = folder_tag(finding.plan.output_dir)
-    if active := _active_runs(client, tag):
-        return Outcome(finding.recording, "skipped", "its output folder is in use by this job", str(active[0].id))
     keys = [attempt_key(finding.identity, attempt) for attempt in range(1, MOST_ATTEMPTS + 1)]
     runs = client.read_flow_runs(
         flow_run_filter=FlowRunFilter(idempotency_key=FlowRunFilterIdempotencyKey(any_=keys)), limit=MOST_ATTEMPTS
     )
     earlier = {keys.index(str(run.idempotency_key)) + 1: run for run in runs}
     last = max(earlier, default=0)
+    if last and earlier[last].labels.get(SCAN_LABEL) == str(flow_run.id):
+        # This scan was interrupted, and goes on.
+        return Outcome(finding.recording, "started", _attempt(last), str(earlier[last].id))
+    if active := _active_runs(client, tag):
+        return Outcome(finding.recording, "skipped", "its output folder is in use by this job", str(active[0].id))
     if last and (reason := _reason_to_skip(last, earlier[last])) is not None:
+        _note_where(client, earlier[last], finding.plan.metadata.path)
         return Outcome(finding.recording, "skipped", reason, str(earlier[last].id))
     run = client.create_flow_run_from_deployment(
         deployment_id,
@@ -143,7 +159,17 @@ def _outcome(client: SyncPrefectClient, deployment_id: UUID, finding: NewRecordi
     )
     if run.labels.get(SCAN_LABEL) != str(flow_run.id):
         return Outcome(finding.recording, "skipped", "another scan has just started this job", str(run.id))
-    return Outcome(finding.recording, "started", f"attempt {last + 1} of {MOST_ATTEMPTS}", str(run.id))
+    return Outcome(finding.recording, "started", _attempt(last + 1), str(run.id))
+
+
+def _attempt(number: int) -> str:
+    return f"attempt {number} of {MOST_ATTEMPTS}"
+
+
+def _note_where(client: SyncPrefectClient, run: FlowRun, recording: Path) -> None:
+    """Have a run tell where its recording is now, so that it is kept as long as that is there."""
+    if str(recording) != run.labels.get(FOUND_LABEL, run.parameters.get("microscopy_path")):
+        client.update_flow_run_labels(run.id, {FOUND_LABEL: str(recording)})
 
 
 def _active_runs(client: SyncPrefectClient, tag: str) -> list[FlowRun]:

@@ -11,6 +11,8 @@ TAKEN_UP_LABEL = "pyama.taken_up"
 """Label of a run: when somebody had it taken up again, in ISO format; PYAMA_JOB_TIMEOUT counts from then on."""
 SCAN_LABEL = "pyama.scan"
 """Label of a run: the nightly scan that has started it."""
+FOUND_LABEL = "pyama.found"
+"""Label of such a run: where a later scan has found the same recording, under another name."""
 
 PROCESSING_DEPLOYMENT = "process-acquisition/pyama"
 """Flow and deployment that process a recording, as Prefect names them together."""

@@ -19,6 +19,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.flow_engine import run_flow
 from prefect.states import Cancelled, Completed, Crashed, Failed, Running
 
 from api.jobs import PROCESSING, Job
@@ -26,7 +27,7 @@ from api.orchestrator import CONTROL_POOL
 from api.settings import Settings
 from deployments.deploying import NIGHTLY, deploy
 from flows.nightly import MOST_ATTEMPTS, process_new_acquisitions
-from tasks.job_marks import folder_tag
+from tasks.job_marks import FOUND_LABEL, PROCESSING_DEPLOYMENT, folder_tag
 from tests.engines import ROOT, wait_until
 from tests.flow_runs import CHANNELS, SCIENCE, EndedRun, film, run
 from tests.recordings import DATA, random_images, write_recording
@@ -140,6 +141,41 @@ def test_what_was_completed_or_cancelled_is_left_to_people(
     (again,) = scan(folder).table()
     assert (again["outcome"], again["job_id"]) == ("skipped", row["job_id"])
     assert f"it was {state.type.value.lower()} as this job, into {folder.parent}/results/film" in again["why"]
+    labels = client.read_flow_run(UUID(row["job_id"])).labels
+    assert labels[FOUND_LABEL] == str(folder / "renamed.nd2")  # so that it is remembered as long as that is there
+
+
+@pytest.mark.parametrize("state", [Running(), Failed()])
+def test_a_scan_that_was_interrupted_goes_on_with_what_it_has_started(
+    folder: Path, client: SyncPrefectClient, state: State[Any]
+) -> None:
+    ended = scan(folder)
+    (row,) = ended.table()
+    put(client, row, state)
+    interrupted = client.read_flow_run(ended.id)
+    again: State[Any] = run_flow(  # type: ignore[assignment]
+        process_new_acquisitions, flow_run=interrupted, parameters=interrupted.parameters, return_type="state"
+    )
+    assert again.message == "1 recordings found: 1 started, 0 skipped, 0 broken"
+    assert [json.loads(str(one.data)) for one in ended.artifacts("table")] == [[row], [row]]
+    assert len(started_runs(client, folder.parent / "results" / "film")) == 1
+
+
+def test_what_prefect_refuses_does_not_stop_the_rest(folder: Path, client: SyncPrefectClient) -> None:
+    write_recording(folder / "a.nd2", film(n_fovs=2, n_frames=2) + np.uint16(next(_BRIGHTNESS)))
+    (folder / "film.pyama.yaml").write_text(json.dumps({"parameters": {**SCIENCE, "keep": "none"}}))
+    processing = client.read_deployment_by_name(PROCESSING_DEPLOYMENT)
+    strict = {"properties": {"parameters": {"type": "object", "required": ["keep"]}}}
+    change = {"enforce_parameter_schema": True, "parameter_openapi_schema": strict}
+    client.request("PATCH", "/deployments/{id}", path_params={"id": processing.id}, json=change)
+    try:
+        first, second = scan(folder).table()
+    finally:
+        asyncio.run(deploy(Settings()))
+    assert (first["recording"], first["outcome"]) == ("a.nd2", "skipped")
+    assert first["why"].startswith("Prefect refuses to start it: 409 ")
+    assert "'keep' is a required property" in first["why"]
+    assert (second["recording"], second["outcome"]) == ("film.nd2", "started")
 
 
 def test_a_broken_recording_does_not_stop_the_rest(folder: Path, client: SyncPrefectClient) -> None:
