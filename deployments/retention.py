@@ -25,7 +25,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from api.orchestrator import ENDED_TYPES, MOST_IN_A_FILTER, forget_runs
 from api.settings import Settings
 from deployments.deploying import DEPLOYMENTS
-from tasks.job_marks import SCAN_LABEL
+from tasks.job_marks import FOUND_LABEL, SCAN_LABEL
 
 _BATCH = 50
 """Runs that are deleted in one transaction, so that others get their turn in between; Prefect takes no more."""
@@ -73,13 +73,19 @@ async def ended_runs(client: PrefectClient, ended: FlowRunFilterEndTime) -> Asyn
 
 def _is_remembered(run: FlowRun, settings: Settings) -> bool:
     """Whether the nightly scan needs to know of a run; looks at the disk."""
-    folder = settings.nightly_folder
-    if SCAN_LABEL not in run.labels or folder is None:
+    if SCAN_LABEL not in run.labels:
         return False
+    names = {run.parameters.get("microscopy_path"), run.labels.get(FOUND_LABEL)} - {None}
+    return any(_may_be_there(Path(str(name)), settings.nightly_folder) for name in names)
+
+
+def _may_be_there(recording: Path, scanned: Path | None) -> bool:
+    """Whether a recording is there, or nobody knows: a folder that is empty or cannot be read may not be mounted."""
     try:
-        # A folder that is empty or cannot be read is one that is not mounted: nothing is known of its recordings then.
-        recording = Path(str(run.parameters.get("microscopy_path")))
-        mounted = any(folder.iterdir()) and recording.parent.is_dir() and any(recording.parent.iterdir())
-        return not mounted or recording.exists()
+        if recording.exists():
+            return True
+        if scanned is None or not recording.is_relative_to(scanned):
+            scanned = next(folder for folder in recording.parents if folder.is_dir())
+        return not any(scanned.iterdir())
     except OSError:
         return True

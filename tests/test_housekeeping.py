@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -36,7 +37,7 @@ from deployments.caretaker import DUTIES, take_care
 from deployments.database import compact, compact_database, database_url, sqlite_file
 from deployments.leftovers import clear_output_folders, tidy_home
 from deployments.retention import forget_old_runs, forget_runs_before
-from tasks.job_marks import COMMON_TAG, SCAN_LABEL
+from tasks.job_marks import COMMON_TAG, FOUND_LABEL, SCAN_LABEL
 from tasks.output import OutputLock, clear_leftovers
 from tests.engines import wait_until
 from tests.output_worker import content, make_provenance, write_fov
@@ -171,7 +172,16 @@ def test_the_nightly_scan_remembers_what_it_has_processed(client: SyncPrefectCli
     recording.touch()
     forget_all_that_ended(settings)
     assert is_there(client, run_id)
-    recording.rename(incoming / "another.nd2")
+    forget_all_that_ended(Settings(home=tmp_path / "home"))
+    assert is_there(client, run_id)  # no folder is scanned at present
+    another = incoming / "day" / "another.nd2"
+    another.parent.mkdir()
+    recording.rename(another)
+    client.update_flow_run_labels(run_id, {FOUND_LABEL: str(another)})
+    forget_all_that_ended(settings)
+    assert is_there(client, run_id)
+    shutil.rmtree(another.parent)
+    (incoming / "a_newer_one.nd2").touch()
     forget_all_that_ended(settings)
     assert not is_there(client, run_id)
 
