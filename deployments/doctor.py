@@ -18,7 +18,13 @@ from tasks.errors import OutputError
 from tasks.output import fov_directories, verify
 from tasks.output.manifest import package_versions
 
-_ANSWER_TIMEOUT_S = 5.0
+_REMEDIES = {
+    "kernels": "run: python -m tasks.warm_up, which tells more",
+    "Dask": "see the scheduler's log",
+    "packages": "install again, with --constraint constraints.txt",
+    "Prefect": "see the server's log",
+}
+"""What to do where a check itself fails."""
 _THIS_MACHINE = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -32,13 +38,16 @@ def examine() -> list[Finding]:
     """
     settings = Settings.from_environment()
     checks: dict[str, Callable[[], Iterable[Finding]]] = {
+        "processors": _processors,
+        "kernels": _kernels,
+        "Dask": _dask,
         "packages": version_findings,
         "paths": partial(storage_findings, settings),
         "clocks": partial(file_clock_findings, settings),
         "Prefect": partial(_prefect, settings),
     }
-    installation = [_versions(), *(_checked(check) for check in (_processors, _kernels, _dask))]
-    return [*installation, *(finding for name, check in checks.items() for finding in checked(name, check))]
+    found = (checked(name, check, _REMEDIES.get(name, "")) for name, check in checks.items())
+    return [_versions(), *(finding for findings in found for finding in findings)]
 
 
 def verify_folder(output_dir: Path) -> list[Finding]:
@@ -55,15 +64,9 @@ def verify_folder(output_dir: Path) -> list[Finding]:
     findings = []
     for directory in directories.values():
         problems = verify(directory)
-        findings += [Finding(False, problem) for problem in problems] or [Finding(True, str(directory))]
+        remedy = f"remove {directory} and start the job again: what is there is not computed anew"
+        findings += [Finding(False, problem, remedy) for problem in problems] or [Finding(True, str(directory))]
     return findings
-
-
-def _checked(check: Callable[[], str]) -> Finding:
-    try:
-        return Finding(True, check())
-    except Exception as error:  # any failure of a check is what is looked for
-        return Finding(False, f"{check.__name__.strip('_')}: {error}")
 
 
 def _versions() -> Finding:
@@ -71,13 +74,13 @@ def _versions() -> Finding:
     return Finding(True, f"versions: {versions}; {platform.platform()}")
 
 
-def _processors() -> str:
+def _processors() -> Iterator[Finding]:
     from flows.task_runner import usable_cpus
 
-    return f"processors: {usable_cpus()} usable"
+    yield Finding(True, f"processors: {usable_cpus()} usable")
 
 
-def _kernels() -> str:
+def _kernels() -> Iterator[Finding]:
     """Compile the kernels, or load them where they were compiled before, and measure a small image."""
     from tasks.configuration import Channels, FluorescenceChannel, PhaseChannel, ScienceParameters
     from tasks.frames import measure_frame
@@ -86,29 +89,13 @@ def _kernels() -> str:
     images = np.random.default_rng(0).integers(0, 100, (2, 64, 64), dtype=np.uint16)
     start = monotonic()
     measure_frame(images, channels, ScienceParameters())
-    return f"kernels: compiled and run in {monotonic() - start:.1f} s"
+    yield Finding(True, f"kernels: compiled and run in {monotonic() - start:.1f} s")
 
 
-def _dask() -> str:
-    import distributed
+def _dask() -> Iterator[Finding]:
+    from deployments.health.cluster import cluster_findings
 
-    from flows.cluster_versions import compare_scheduler, compare_workers
-    from flows.task_runner import ClusterSettings
-
-    settings = ClusterSettings.from_environment()
-    if settings.address:
-        with distributed.Client(settings.address, timeout=_ANSWER_TIMEOUT_S) as client:
-            threads: dict[str, int] = client.nthreads()
-            compared = [compare_scheduler(client), *compare_workers(client, list(threads)).values()]
-        if problems := [one.problem for one in compared if one.problem is not None]:
-            raise RuntimeError("; ".join(problems))
-        there = (
-            f"{len(threads)} workers with {sum(threads.values())} threads, versions agree" if threads else "no workers"
-        )
-        return f"Dask: scheduler at {settings.address} answers; {there}"
-    if settings.cluster_class:
-        return f"Dask: each run starts a {settings.cluster_class} with {settings.cluster_kwargs}"
-    return "Dask: each run has threads of its own (no PYAMA_DASK_ settings)"
+    yield from cluster_findings()
 
 
 def _prefect(settings: Settings) -> Iterator[Finding]:
@@ -122,6 +109,6 @@ def _prefect(settings: Settings) -> Iterator[Finding]:
     if not url:
         yield Finding(True, "Prefect: no API is configured, each run starts the embedded server")
         return
-    yield from checked("Prefect", partial(orchestrator_findings, url))
+    yield from checked("Prefect", partial(orchestrator_findings, url), _REMEDIES["Prefect"])
     if urlsplit(url).hostname in _THIS_MACHINE:
-        yield from checked("database", partial(database_findings, settings))
+        yield from checked("database", partial(database_findings, settings), "is it there, and may it be read?")

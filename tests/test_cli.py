@@ -379,7 +379,7 @@ def test_doctor_names_settings_that_cannot_be(
     monkeypatch.setenv("PYAMA_DASK_ADDRESS", "tcp://127.0.0.1:9")
     monkeypatch.setenv("PYAMA_DASK_CLUSTER_CLASS", "distributed.LocalCluster")
     assert main(["doctor"]) == 1
-    assert "PROBLEM dask: PYAMA_DASK_ADDRESS and PYAMA_DASK_CLUSTER_CLASS" in capsys.readouterr().out
+    assert "PROBLEM Dask: PYAMA_DASK_ADDRESS and PYAMA_DASK_CLUSTER_CLASS" in capsys.readouterr().out
 
 
 def test_doctor_counts_the_workers_of_a_cluster(
@@ -387,7 +387,7 @@ def test_doctor_counts_the_workers_of_a_cluster(
 ) -> None:
     monkeypatch.setenv("PYAMA_DASK_ADDRESS", dask_processes.address)
     main(["doctor"])  # what else there is to say of this server is not asked here
-    told = f"ok      Dask: scheduler at {dask_processes.address} answers; 2 workers with 4 threads, versions agree"
+    told = f"ok      Dask: the scheduler at {dask_processes.address} answers; 2 workers with 4 threads, versions agree"
     assert told in capsys.readouterr().out.splitlines()
 
 
@@ -401,8 +401,19 @@ def test_doctor_names_a_worker_with_another_version(
         assert main(["doctor"]) == 1
     finally:
         dask_processes.kill_worker("old")
-    told = f"PROBLEM dask: The Dask worker old at {address} has other versions: nd2 0.1 there, "
+    told = f"PROBLEM Dask: The Dask worker old at {address} has other versions: nd2 0.1 there, "
     assert any(line.startswith(told) for line in capsys.readouterr().out.splitlines())
+
+
+def test_doctor_names_a_cluster_that_computes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with DaskProcesses(tmp_path) as cluster:
+        monkeypatch.setenv("PYAMA_DASK_ADDRESS", cluster.address)
+        assert main(["doctor"]) == 1
+        assert "answers, but has no workers, so that jobs wait; start one: dask worker" in capsys.readouterr().out
+    assert main(["doctor"]) == 1
+    assert "of PYAMA_DASK_ADDRESS does not answer" in capsys.readouterr().out
 
 
 def test_doctor_verifies_results(reference: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -420,6 +431,7 @@ def test_doctor_names_a_damaged_file(small_film: Path, tmp_path: Path, capsys: p
     assert main(["doctor", "--verify", str(tmp_path)]) == 1
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"PROBLEM {stack} is damaged: its checksum is ")
+    assert line.endswith(f"remove {stack.parent} and start the job again: what is there is not computed anew")
 
 
 def test_a_proxy_is_not_asked_for_this_host() -> None:

@@ -78,12 +78,12 @@ def test_a_server_that_does_not_answer() -> None:
 
 
 @contextmanager
-def server_without_database() -> Iterator[str]:
-    """A server whose database is away, as Prefect's says it."""
+def server_that_answers(statuses: dict[str, int]) -> Iterator[str]:
+    """A server that answers as Prefect's does where it is not well, by the end of the path."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(503)
+            self.send_response(statuses[self.path.rpartition("/")[2]])
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
@@ -96,9 +96,17 @@ def server_without_database() -> Iterator[str]:
 
 
 def test_a_server_without_a_database() -> None:
-    with server_without_database() as url:
+    with server_that_answers({"ready": 503}) as url:
         (problem,) = problems(orchestrator_findings(url))
     assert problem.text == f"Prefect: the API at {url} has no database"
+
+
+def test_a_server_that_asks_for_a_password() -> None:
+    statuses = {"ready": 200, "version": 401, "csrf-token": 422}
+    with server_that_answers(statuses) as url, temporary_settings({PREFECT_API_URL: url}):
+        (problem,) = problems(orchestrator_findings(url))
+    assert problem.text == f"Prefect: the API at {url} asks for a password, and does not take this program's"
+    assert "PREFECT_API_AUTH_STRING" in problem.remedy
 
 
 def test_a_paused_pool_and_a_queue_that_stands(prefect_api: str, tmp_path: Path) -> None:

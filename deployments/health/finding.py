@@ -18,9 +18,15 @@ class Finding:
         return f"{'ok     ' if self.good else 'PROBLEM'} {self.text}{remedy}"
 
 
-def checked(name: str, check: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """Findings of a check, whose failure is a finding too."""
+def checked(name: str, check: Callable[[], Iterable[Finding]], remedy: str = "") -> list[Finding]:
+    """Findings of a check, whose failure is a finding too.
+
+    Parameters
+    ----------
+    remedy
+        What to do where it fails.
+    """
     try:
         return list(check())
     except Exception as error:  # any failure of a check is what is looked for
-        return [Finding(False, f"{name}: {type(error).__name__}: {error}")]
+        return [Finding(False, f"{name}: {type(error).__name__}: {error}", remedy)]

@@ -48,7 +48,17 @@ def orchestrator_findings(api_url: str) -> Iterator[Finding]:
     told_s = parsedate_to_datetime(ready.headers["date"]).timestamp()
     yield clock_finding("the Prefect server", told_s, before_s, after_s)
     with get_client(sync_client=True) as client:
-        yield server_version_finding(str(client.request("GET", "/admin/version").json()))
+        try:
+            version = str(client.request("GET", "/admin/version").json())
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.UNAUTHORIZED:
+                raise
+            asks = f"Prefect: the API at {api_url} asks for a password, and does not take this program's"
+            yield Finding(
+                False, asks, "set PREFECT_API_AUTH_STRING to the server's USER:PASSWORD, as its workers have it"
+            )
+            return
+        yield server_version_finding(version)
         yield from _deployments(client)
         for name in (POOL, CONTROL_POOL):
             try:
