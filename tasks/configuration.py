@@ -30,6 +30,7 @@ from tasks.errors import InvalidParametersError
 from tasks.features import FLUORESCENCE_FEATURES, PHASE_FEATURES
 from tasks.fov_range import parse_fovs
 from tasks.methods import (
+    LARGEST_NUMBER,
     SEGMENTATION_METHODS,
     TRACKING_METHODS,
     IouParameters,
@@ -58,15 +59,17 @@ def _known_features(known: Registry[Any]) -> AfterValidator:
 
 
 def _between(low: float, high: float | None = None) -> tuple[AfterValidator, FieldInfo]:
-    """Limits of a number, with a message that names both."""
-    allowed = f"{low} to {high}" if high is not None else f"{low} or more"
+    """Limits of a number, with a message that names what is allowed; without a highest, it is what can be kept."""
+    highest = LARGEST_NUMBER if high is None else high
+    limits: dict[str, JsonValue] = {"minimum": low, "maximum": highest}
 
     def check(value: float) -> float:
-        if value < low or (high is not None and value > high):
-            raise ValueError(f"allowed are {allowed}")
-        return value
+        if low <= value <= highest:
+            return value
+        if high is not None:
+            raise ValueError(f"allowed are {low} to {high}")
+        raise ValueError(f"allowed are {low} or more" if value < low else f"allowed are at most {highest}")
 
-    limits: dict[str, JsonValue] = {"minimum": low} if high is None else {"minimum": low, "maximum": high}
     return AfterValidator(check), Field(json_schema_extra=limits)
 
 

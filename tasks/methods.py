@@ -8,10 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tasks.errors import InvalidParametersError
 from tasks.registry import Registry, resolve
+
+LARGEST_NUMBER = 2**31 - 1
+"""Largest whole number of a request: nothing here counts as far, and the orchestrator keeps none beyond 64 bits."""
 
 Length = Annotated[float, Field(ge=0, le=100)]
 """A length in µm."""
@@ -29,6 +32,14 @@ class MethodParameters(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     method: str
+
+    @field_validator("*")
+    @classmethod
+    def _not_too_large(cls, value: object) -> object:
+        """Hold whole numbers to what can be kept, also in the fields of plugins that set no limit."""
+        if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+            raise ValueError(f"allowed are at most {LARGEST_NUMBER}")
+        return value
 
     def check(self, pixel_size_um: float | None) -> None:
         """Hold the parameters against the recording; raises `InvalidParametersError` where they do not fit."""

@@ -53,6 +53,13 @@ def test_a_wrong_request_is_told_as_such_all_the_same(client: httpx.Client, tmp_
     error_of(response, 404, "FILE_NOT_FOUND")
 
 
+def test_a_number_that_the_orchestrator_could_not_keep_does_not_reach_it(client: httpx.Client, tmp_path: Path) -> None:
+    recording = write_recording(tmp_path / "film.nd2", film(1, 2))
+    body = asked(recording, tmp_path / "out", border_margin=10**20)
+    text = error_of(client.post(f"{BASE}/processing/workflow/start", json=body), 400, "INVALID_PARAMETERS")
+    assert text == "parameters.border_margin: allowed are at most 2147483647 (got 100000000000000000000)"
+
+
 @pytest.mark.parametrize("base", ["", BASE])
 def test_the_api_lives_but_is_not_ready_and_says_why(client: httpx.Client, base: str) -> None:
     assert client.get(f"{base}/health").json()["status"] == "healthy"

@@ -176,6 +176,22 @@ def test_count_out_of_range(name: str) -> None:
     assert problem(parameters={name: 0}) == f"parameters.{name}: allowed are 1 or more (got 0)"
 
 
+@given(
+    st.sampled_from(["min_frames", "border_margin", "min_area", "max_area", "fov_start", "fov_end"]),
+    st.integers(2**31, 2**70),
+)
+def test_number_that_the_orchestrator_could_not_keep(name: str, value: int) -> None:
+    assert problem(parameters={name: value}) == f"parameters.{name}: allowed are at most 2147483647 (got {value})"
+    assert problem(channels={"phase": {"channel": value}}).startswith("channels.phase.channel: allowed are at most")
+
+
+def test_the_schema_knows_the_limits_of_every_number() -> None:
+    for name, field in Parameters.model_json_schema()["properties"].items():
+        for kind in field.get("anyOf", [field]):
+            if kind.get("type") in {"integer", "number"}:
+                assert {"minimum", "maximum"} <= kind.keys(), name
+
+
 @pytest.mark.parametrize("value", ["2", 2.0, True])
 def test_nothing_is_converted_silently(value: object) -> None:
     expected = f"parameters.n_workers: Input should be a valid integer (got {value!r})"

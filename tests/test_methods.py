@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as arrow_parquet
 import pytest
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from tasks.cellpose_adapter import weights
 from tasks.configuration import Channels, Configuration, Parameters, PhaseChannel, ScienceParameters, WorkflowRequest
@@ -68,6 +69,17 @@ def test_name_alone_asks_for_the_defaults() -> None:
 def test_a_wrong_choice_is_refused_by_name(parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidParametersError, match=message):
         WorkflowRequest.parse(**REQUEST, parameters=parameters)
+
+
+def test_a_number_that_could_not_be_kept_is_refused_also_where_a_method_sets_no_limit() -> None:
+    class Unlimited(MethodParameters):
+        method: Literal["unlimited"] = "unlimited"
+        n: int | None = None
+
+    assert Unlimited(n=-5).n == -5
+    for number in (2**31, -(10**20)):
+        with pytest.raises(ValidationError, match="n\n  Value error, allowed are at most 2147483647"):
+            Unlimited(n=number)
 
 
 def test_schema_lists_methods_with_their_parameters() -> None:

@@ -37,7 +37,7 @@ class VisualizationInitRequest(Model):
     output_dir: str = Field(
         description="Absolute path of the output folder of a processing job", examples=["/data/output"]
     )
-    fov_id: Annotated[Index, Field(le=1_000_000)] = Field(description="Number of the FOV, from 0")
+    fov_id: Annotated[int, Field(ge=0, le=1_000_000)] = Field(description="Number of the FOV, from 0")
     channels: Annotated[list[ChannelKey], Field(min_length=1, max_length=100)] = Field(
         description="pc: phase; a number: that fluorescence channel; seg: labels of each frame by itself; "
         "seg_labeled: cell numbers",

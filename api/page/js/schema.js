@@ -49,7 +49,8 @@ class Control {
   limits() {
     const { minimum, maximum } = this.numeric ?? {};
     if (minimum == null || this.words.length) return "";
-    return maximum == null ? `${minimum} or more` : `${minimum} to ${maximum}`;
+    // The largest number that can be kept is no limit that a person meets.
+    return maximum == null || maximum >= 2 ** 31 - 1 ? `${minimum} or more` : `${minimum} to ${maximum}`;
   }
 
   get value() {
