@@ -25,10 +25,12 @@ from tasks.errors import (
     RecordingNotFoundError,
     TraceFileError,
 )
+from tasks.problems import field_name, reason, shorten
 
-_LONGEST_VALUE = 80
 _LONGEST_TEXT = 2000
 _MOST_PROBLEMS = 20
+_PARTS = {("body",), ("query",), ("path",), ("header",)}
+"""Parts of a request, with which the framework begins the location of a field."""
 
 
 class ApiError(Exception):
@@ -241,8 +243,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
 def invalid_request(error: ValidationError | RequestValidationError) -> InvalidRequestError:
     """Tell what is wrong with a request: each field, the reason, and the value given."""
-    details = error.errors()[:_MOST_PROBLEMS]
-    problems = [{"field": _field(detail), "message": _reason(detail)} for detail in details]
+    problems = [_problem(dict(detail)) for detail in error.errors()[:_MOST_PROBLEMS]]
     text = "; ".join(f"{problem['field']}: {problem['message']}" for problem in problems)
     return InvalidRequestError(text, problems)
 
@@ -267,10 +268,10 @@ def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     where = request.url.path
     if error.status_code == 404:
-        message = f"there is nothing at {_shorten(where)}; GET /docs lists all addresses"
+        message = f"there is nothing at {shorten(where)}; GET /docs lists all addresses"
     elif error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")
-        message = f"{request.method} is not allowed at {_shorten(where)}; allowed: {allowed}"
+        message = f"{request.method} is not allowed at {shorten(where)}; allowed: {allowed}"
     elif error.status_code == 400:
         message = "the body of the request cannot be read: it must be JSON in UTF-8"
     else:
@@ -282,35 +283,17 @@ def _on_http_error(request: Request, error: Exception) -> Response:
     return ErrorResponse(ApiError(code, message, error.status_code, headers=error.headers))
 
 
-def _field(detail: Mapping[str, Any]) -> str:
-    """Name a field as the user wrote it, without the framework's prefix and the names of alternative types."""
-    location = () if detail["type"] == "json_invalid" else detail["loc"]
-    parts = [str(part) for part in location if not _is_type_name(part)]
-    if parts and parts[0] in {"body", "query", "path", "header"}:
-        parts = parts[1:]
-    return ".".join(parts) or "request"
-
-
-def _is_type_name(part: int | str) -> bool:
-    return isinstance(part, str) and (part.endswith("]") or part in {"int", "float", "str", "bool"})
-
-
-def _reason(detail: Mapping[str, Any]) -> str:
-    kind, given = detail["type"], detail.get("input")
-    if kind == "json_invalid":
-        return f"the body is not JSON: {detail['ctx']['error']} (at character {detail['loc'][-1]})"
-    if kind == "missing":
-        return "is missing"
-    if kind == "extra_forbidden":
-        return f"unknown field (got {_shorten(given)})"
-    if isinstance(given, bytes):
-        return "the body must be JSON; send it with the header Content-Type: application/json"
-    return f"{str(detail['msg']).removeprefix('Value error, ')} (got {_shorten(given)})"
-
-
-def _shorten(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
+def _problem(detail: dict[str, Any]) -> dict[str, str]:
+    """Tell what is wrong with a field; neither its name nor its value is sent back in full where it is long."""
+    if detail["type"] == "json_invalid":
+        message = f"the body is not JSON: {detail['ctx']['error']} (at character {detail['loc'][-1]})"
+        return {"field": "request", "message": message}
+    location = detail["loc"][1:] if detail["loc"][:1] in _PARTS else detail["loc"]
+    if isinstance(detail.get("input"), bytes):
+        message = "the body must be JSON; send it with the header Content-Type: application/json"
+    else:
+        message = reason(detail)
+    return {"field": _one_line(field_name(location)), "message": _one_line(message)}
 
 
 def _one_line(message: str) -> str:

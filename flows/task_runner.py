@@ -16,8 +16,8 @@ from prefect_dask.task_runners import DaskTaskRunner
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from tasks.configuration import describe
 from tasks.errors import ClusterError, InvalidParametersError
+from tasks.problems import describe
 
 _LOOPBACK = "127.0.0.1:0"
 

@@ -38,6 +38,7 @@ from tasks.methods import (
     Method,
     MethodParameters,
 )
+from tasks.problems import describe
 from tasks.registry import Registry
 
 Keep = Literal["all", "labels", "none"]
@@ -367,29 +368,6 @@ def _plugins_of(recording: str, channels: Channels, parameters: ScienceParameter
         **SEGMENTATION_METHODS.plugins_of([parameters.segmentation.method]),
         **TRACKING_METHODS.plugins_of([parameters.tracking.method]),
     }
-
-
-def describe(error: ValidationError) -> str:
-    """One line for all that is wrong: field, what is allowed, and the value given."""
-    problems = []
-    for detail in error.errors(include_url=False):
-        # Pydantic appends the name of each alternative type that did not fit; a user only knows the field.
-        field = ".".join(str(part) for part in detail["loc"] if not _is_type_name(part)) or "request"
-        reason = detail["msg"].removeprefix("Value error, ")
-        if detail["type"] == "extra_forbidden":
-            reason = "unknown field"
-        given = "" if detail["type"] == "missing" else f" (got {_shorten(detail['input'])})"
-        problems.append(f"{field}: {reason}{given}")
-    return "; ".join(problems)
-
-
-def _is_type_name(part: int | str) -> bool:
-    return isinstance(part, str) and (part.endswith("]") or part in {"int", "float", "str", "bool"})
-
-
-def _shorten(value: object, limit: int = 80) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def check_channels(channels: Channels, channel_names: list[str]) -> None:

@@ -34,10 +34,11 @@ from tasks.acquisition import (
     suggest_channels,
 )
 from tasks.acquisition.formats import COMPANION_ENDING, OME_TIFF_ENDINGS, SERIES_ENDING, TIFF_ENDINGS
-from tasks.configuration import AbsolutePath, Channels, Model, Parameters, RequestModel, WorkflowRequest, describe
+from tasks.configuration import AbsolutePath, Channels, Model, Parameters, RequestModel, WorkflowRequest
 from tasks.errors import InvalidParametersError, OutputError, RecordingError
 from tasks.output import check_folder, is_fov_directory
 from tasks.plan import Plan, make_plan
+from tasks.problems import describe
 from tasks.yaml_files import ValueLoader, read_yaml
 
 SIDECAR_ENDING = ".pyama.yaml"

@@ -13,10 +13,11 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from tasks.configuration import FovList, Model, describe
+from tasks.configuration import FovList, Model
 from tasks.errors import InvalidParametersError
 from tasks.fov_range import MOST_FOVS
 from tasks.output.atomic import write_text_atomically
+from tasks.problems import describe
 from tasks.yaml_files import TextLoader, read_yaml
 
 _NAME = re.compile(r"[^\W_][\w .+()=%-]*")

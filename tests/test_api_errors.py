@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +17,7 @@ from tasks import errors
 from tests.api_server import BASE, api, ask, error_of, serving
 
 LOAD = f"{BASE}/processing/load-metadata"
+START = f"{BASE}/processing/workflow/start"
 JSON = {"Content-Type": "application/json"}
 
 
@@ -96,6 +98,23 @@ def test_each_wrong_field_is_named_with_its_value(client: httpx.Client) -> None:
 def test_a_huge_value_is_not_sent_back(client: httpx.Client) -> None:
     response = client.post(LOAD, json={"file_path": ["x" * 100_000] * 5})
     assert len(response.content) < 1000
+
+
+@pytest.mark.parametrize("parameters", [{"x" * 100_000: 1}, {"tracking": {"method": "iou", "x" * 100_000: 1}}])
+def test_a_huge_name_is_not_sent_back_either(client: httpx.Client, parameters: dict[str, Any]) -> None:
+    body = {"microscopy_path": "/a", "output_dir": "/b", "channels": {"phase": {"channel": 0}}}
+    response = client.post(START, json={**body, "parameters": parameters})
+    assert "xxx…" in error_of(response, 400, "INVALID_PARAMETERS")
+    assert len(response.content) < 10_000
+
+
+@pytest.mark.parametrize(
+    "parameters", [b'{"\\ud800": 1}', b'{"tracking": {"method": "iou", "\\ud800": 1}}', b'{"tracking": "\\ud800"}']
+)
+def test_a_name_that_is_no_text_can_be_told_all_the_same(client: httpx.Client, parameters: bytes) -> None:
+    body = b'{"microscopy_path": "/a", "output_dir": "/b", "channels": {"phase": {"channel": 0}}, "parameters": %b}'
+    text = error_of(client.post(START, content=body % parameters, headers=JSON), 400, "INVALID_PARAMETERS")
+    assert "\\ud800" in text
 
 
 def test_an_unexpected_error_is_told_by_an_id_that_is_in_the_log(

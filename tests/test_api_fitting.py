@@ -1,5 +1,6 @@
 """Requests to fit, as far as they come without an orchestrator: everything is checked before a job is created."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def test_the_documented_request_goes_to_the_orchestrator(client: httpx.Client, t
     ("changes", "words"),
     [
         ({"model_type": "x"}, "model_type: there is no such model; available: trivial"),
-        ({"model_params": {"speed": 1}}, "model_params.speed: maturation has no such parameter"),
+        ({"model_params": {"speed": 1}}, "model_params: maturation has no parameter 'speed'"),
         ({"model_bounds": {"rate": [1, 0.5]}}, "model_bounds.rate: the lower bound must be below the upper one"),
         ({"model_params": {"rate": 3}}, "model_params.rate: the start value 3 is outside the bounds"),
         ({"model_params": {"rate": None}}, "model_params.rate"),
@@ -58,6 +59,15 @@ def test_the_documented_request_goes_to_the_orchestrator(client: httpx.Client, t
 )
 def test_a_wrong_request_is_refused(client: httpx.Client, traces: Path, changes: dict[str, Any], words: str) -> None:
     assert words in error_of(start(client, body(traces, **changes)), 400, "INVALID_PARAMETERS")
+
+
+@pytest.mark.parametrize(("field", "value"), [("model_params", 1), ("model_bounds", [0, 1])])
+def test_a_name_that_is_no_text_is_refused(client: httpx.Client, traces: Path, field: str, value: object) -> None:
+    content = json.dumps({"csv_path": str(traces), "model_type": "maturation", field: {"\ud800": value}})
+    answer = client.post(
+        f"{BASE}/analysis/fitting/start", content=content, headers={"Content-Type": "application/json"}
+    )
+    assert f"{field}: maturation has no parameter '\\ud800'" in error_of(answer, 400, "INVALID_PARAMETERS")
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])

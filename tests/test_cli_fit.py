@@ -34,7 +34,7 @@ def test_a_fit_tells_the_parameters_and_ends_with_0(tmp_path: Path, prefect_api:
         (["-m", "maturation", "--param", "rate=0.1", "--param", "rate=0.2"], "--param rate is given twice"),
         (["-m", "maturation", "--bounds", "rate=1"], "expected two numbers, LOW,HIGH (got '1')"),
         (["-m", "maturation", "--bounds", "rate=1,0.5"], "the lower bound must be below the upper one"),
-        (["-m", "maturation", "--param", "speed=1"], "maturation has no such parameter; it has amplitude"),
+        (["-m", "maturation", "--param", "speed=1"], "maturation has no parameter 'speed'; it has amplitude"),
         (["-m", "maturation", "--param", "rate=nan"], "model_params.rate"),
         (["-m", "maturation"], "there is no such file"),
         ([], "--model"),

@@ -255,7 +255,7 @@ def test_all_that_is_wrong_in_one_line() -> None:
 
 
 def test_everything_is_missing() -> None:
-    with pytest.raises(InvalidParametersError, match="microscopy_path: Field required; output_dir: Field required"):
+    with pytest.raises(InvalidParametersError, match="microscopy_path: is missing; output_dir: is missing"):
         WorkflowRequest.parse()
 
 

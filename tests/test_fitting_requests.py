@@ -38,8 +38,8 @@ def test_documented_request_is_understood() -> None:
     ("changes", "words"),
     [
         ({"model_type": "sigmoid"}, "model_type: there is no such model; available: trivial, maturation"),
-        ({"model_params": {"Rate": 0.1}}, "model_params.Rate: maturation has no such parameter; it has amplitude"),
-        ({"model_bounds": {"ktl": [0, 1]}}, "model_bounds.ktl: maturation has no such parameter"),
+        ({"model_params": {"Rate": 0.1}}, "model_params: maturation has no parameter 'Rate'; it has amplitude"),
+        ({"model_bounds": {"ktl": [0, 1]}}, "model_bounds: maturation has no parameter 'ktl'"),
         ({"model_bounds": {"rate": [1.0, 0.1]}}, "model_bounds.rate: the lower bound must be below the upper one"),
         ({"model_bounds": {"rate": [0.5, 0.5]}}, "model_bounds.rate: the lower bound must be below the upper one"),
         ({"model_bounds": {"rate": [0.1]}}, "model_bounds.rate"),
@@ -64,7 +64,7 @@ def test_what_is_wrong_is_named(changes: dict[str, Any], words: str) -> None:
 
 def test_all_mistakes_are_told_at_once() -> None:
     text = refusal(model_params={"speed": 1.0, "rate": 9.0}, model_bounds={"offset": [3.0, 2.0]})
-    assert "model_params.speed" in text
+    assert "no parameter 'speed'" in text
     assert "model_params.rate" in text
     assert "model_bounds.offset" in text
 

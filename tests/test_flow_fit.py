@@ -188,7 +188,7 @@ def test_cells_that_cannot_be_fitted_do_not_fail_the_run(tmp_path: Path) -> None
     ("fields", "words"),
     [
         ({"model_type": "nonsense"}, "model_type: there is no such model; available: trivial"),
-        ({"model_params": {"speed": 1.0}}, "model_params.speed: maturation has no such parameter"),
+        ({"model_params": {"speed": 1.0}}, "model_params: maturation has no parameter 'speed'"),
         ({"csv_path": "/nowhere/a.csv"}, "there is no such file"),
         ({"column": "intensity_total_ch_9"}, "intensity_total_ch_9"),
     ],

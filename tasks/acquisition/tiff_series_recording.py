@@ -28,8 +28,9 @@ from tasks.acquisition.protocol import RecordingMetadata, ZPlane
 from tasks.acquisition.tiff_pages import ImageShape, TiffImages
 from tasks.acquisition.tiff_series import NoFileError, Place, Series, find_series, series_files
 from tasks.acquisition.times import complete_times, evenly_spaced
-from tasks.configuration import Model, describe
+from tasks.configuration import Model
 from tasks.errors import InvalidParametersError, RecordingError, RecordingNotFoundError
+from tasks.problems import describe
 from tasks.yaml_files import ValueLoader, read_yaml
 
 _IMAGEJ_COUNT = re.compile(r"^(images|channels|slices|frames)=(\d+)$", re.MULTILINE)

@@ -17,6 +17,7 @@ from tasks.configuration import AbsolutePath, RequestModel
 from tasks.errors import InvalidParametersError
 from tasks.fitting.catalog import FITTING_MODELS, ROLE_LIMITS, FittingModel, Parameter
 from tasks.plugins import check_plugins
+from tasks.problems import shorten
 
 Loss = Literal["linear", "soft_l1", "huber", "cauchy"]
 """How a residual counts: by its square, or less than that where it is large, as in scipy.optimize.least_squares."""
@@ -155,7 +156,7 @@ def check_parameters(model: FittingModel, params: Mapping[str, float], bounds: A
     problems: list[str] = []
     for where, names in (("model_params", params), ("model_bounds", bounds)):
         unknown = [name for name in names if name not in known]
-        problems += [f"{where}.{name}: {model.name} has no such parameter; it has {there_are}" for name in unknown]
+        problems += [f"{where}: {model.name} has no parameter {shorten(name)}; it has {there_are}" for name in unknown]
     for name, pair in bounds.items():
         if name in known:
             problems += [f"model_bounds.{name}: {problem}" for problem in _problems_of_bounds(known[name], pair)]
