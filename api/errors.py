@@ -31,6 +31,8 @@ _LONGEST_TEXT = 2000
 _MOST_PROBLEMS = 20
 _PARTS = {("body",), ("query",), ("path",), ("header",)}
 """Parts of a request, with which the framework begins the location of a field."""
+_SECRET = {"webhook_url"}
+"""Fields whose values are not repeated: a token may be part of them."""
 
 
 class ApiError(Exception):
@@ -292,8 +294,18 @@ def _problem(detail: dict[str, Any]) -> dict[str, str]:
     if isinstance(detail.get("input"), bytes):
         message = "the body must be JSON; send it with the header Content-Type: application/json"
     else:
-        message = reason(detail)
+        message = reason(_without_secrets(detail))
     return {"field": _one_line(field_name(location)), "message": _one_line(message)}
+
+
+def _without_secrets(detail: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the values of fields in which a token may be."""
+    if not _SECRET.isdisjoint(detail["loc"]):
+        return {name: value for name, value in detail.items() if name != "input"}
+    given = detail.get("input")
+    if isinstance(given, dict):
+        return {**detail, "input": {name: value for name, value in given.items() if name not in _SECRET}}
+    return detail
 
 
 def _one_line(message: str) -> str:

@@ -95,11 +95,11 @@ def refuse_unlisted(webhook: str | None, allowed: Sequence[str]) -> None:
     Raises
     ------
     InvalidRequestError
-        Naming the field, the address, and what helps.
+        Naming the field, the host, and what helps.
     """
     if webhook is not None and not is_allowed(webhook, allowed):
         raise InvalidRequestError(
-            f"webhook_url: {webhook} is not among the addresses that jobs may name; have it added to "
+            f"webhook_url: {shown(webhook)} is not among the addresses that jobs may name; have it added to "
             "PYAMA_ALLOWED_WEBHOOKS of the server, or leave the field out"
         )
 
@@ -110,6 +110,6 @@ def receiver_id(webhook: str) -> str:
 
 
 def shown(webhook: str) -> str:
-    """Tell of an address in the log: without path and query, in which secrets may be."""
+    """Tell of an address in the log and in answers: without path and query, in which secrets may be."""
     parts = urlsplit(webhook)
     return f"{parts.scheme}://{parts.netloc}/…"

@@ -1,6 +1,7 @@
 """Addresses of webhooks: how they are read, and which of them a job may name."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -87,7 +88,7 @@ def test_whatever_is_allowed_leads_to_the_host_of_an_entry(text: str) -> None:
 
 def test_a_refusal_names_field_value_and_remedy() -> None:
     refuse_unlisted(None, ())
-    with pytest.raises(InvalidRequestError, match=r"webhook_url: http://x:80/ is not among .* PYAMA_ALLOWED_WEBHOOKS"):
+    with pytest.raises(InvalidRequestError, match=r"webhook_url: http://x:80/… is not among .* PYAMA_ALLOWED_WEBHOOKS"):
         refuse_unlisted("http://x:80/", ALLOWED)
 
 
@@ -95,6 +96,18 @@ def test_the_log_is_told_no_secrets() -> None:
     address = normalize_webhook("https://hooks.example.org/T0/secret?token=1")
     assert shown(address) == "https://hooks.example.org:443/…"
     assert "secret" not in receiver_id(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["https://ada:s3cret@hooks.example.org/", "https://hooks.example.org/s3cret", "s3cret", "s3cret" * 500]
+)
+@pytest.mark.parametrize("more", [{}, {"model_params": {"speed": 1}}, {"colour": 1}])
+def test_a_refusal_repeats_no_secrets(tmp_path: Path, address: str, more: dict[str, Any]) -> None:
+    asked = {"webhook_url": address, **body(write_maturation(tmp_path / "traces.csv", 2)), **more}
+    with api(tmp_path / "home", webhook_secret=SECRET, allowed_webhooks="https://hooks.example.org/pyama") as client:
+        response = client.post(f"{BASE}/analysis/fitting/start", json=asked)
+    error_of(response, 400, "INVALID_PARAMETERS")
+    assert "s3cret" not in response.text
 
 
 def test_requests_that_start_jobs_may_name_what_is_allowed(tmp_path: Path) -> None:
@@ -110,8 +123,8 @@ def test_requests_that_start_jobs_may_name_what_is_allowed(tmp_path: Path) -> No
 
         assert answer("https://hooks.example.org/pyama/team") == ""
         assert answer(None) == ""
-        assert "webhook_url: https://hooks.example.org:443/other is not among" in answer(
-            "https://hooks.example.org/other"
+        assert "webhook_url: https://hooks.example.org:443/… is not among" in answer(
+            "https://hooks.example.org/T0?token=1"
         )
         assert "webhook_url: an address must not hold a user" in answer("https://hooks.example.org@evil.example/pyama")
         assert "webhook_url: " in answer(7)
