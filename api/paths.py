@@ -2,6 +2,7 @@
 
 import errno
 import ipaddress
+import socket
 import stat
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -120,8 +121,8 @@ def allowed_roots(request: HTTPConnection, field: str = "request") -> tuple[Path
     settings: Settings = request.app.state.settings
     if settings.allowed_paths is None and not is_from_this_host(request, settings):
         raise ForbiddenError(
-            f"{field}: only requests made on the server's own host, not through a proxy or the page of another site, "
-            "may name paths, until PYAMA_ALLOWED_PATHS is set to the folders that may be used"
+            f"{field}: only requests made on the server's own host and to its own name, not through a proxy or the "
+            "page of another site, may name paths, until PYAMA_ALLOWED_PATHS is set to the folders that may be used"
         )
     if settings.allowed_paths is None:
         return None
@@ -129,11 +130,14 @@ def allowed_roots(request: HTTPConnection, field: str = "request") -> tuple[Path
 
 
 def is_from_this_host(request: HTTPConnection, settings: Settings) -> bool:
-    """Whether a request was made on this host: by its address, not passed on by a proxy, not by a foreign web page."""
+    """Whether a request was made on this host, and to it: not passed on by a proxy, not by a foreign web page."""
     if any(name in _FORWARDING_HEADERS or name.startswith(_FORWARDING_PREFIX) for name in request.headers):
         return False
     origin = request.headers.get("origin")
-    # A page of any web site can have its visitor's browser ask this host, under a name that leads here.
+    # A page of any web site can have its visitor's browser ask this host, also under a name of its own that leads here:
+    # then it counts as a page of this host, and tells no origin of what it only reads.
+    if not _is_own_name(_host_of(f"http://{request.headers.get('host', '')}"), settings):
+        return False
     if origin is not None and origin not in settings.cors_origins and not _is_loopback(_host_of(origin)):
         return False
     return request.client is not None and _is_loopback(request.client.host)
@@ -172,6 +176,10 @@ def _special_kind(path: Path) -> str | None:
     return _KINDS.get(stat.S_IFMT(mode))
 
 
+def _is_own_name(host: str, settings: Settings) -> bool:
+    return _is_loopback(host) or (host != "" and host in {socket.gethostname().lower(), _host_of(settings.url)})
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
@@ -183,8 +191,8 @@ def _is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
-def _host_of(origin: str) -> str:
+def _host_of(address: str) -> str:
     try:
-        return urlsplit(origin).hostname or ""
+        return urlsplit(address).hostname or ""
     except ValueError:
         return ""

@@ -54,7 +54,7 @@ def ask(app: FastAPI, method: str, path: str, *, client_address: str = "127.0.0.
     transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=(client_address, 50000))
 
     async def response() -> httpx.Response:
-        async with httpx.AsyncClient(transport=transport, base_url="http://pyama.test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.request(method, path, **request)
 
     return asyncio.run(response())

@@ -1,6 +1,7 @@
 """Which paths the API lets a request name."""
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,19 @@ def test_a_foreign_web_page_does_not_speak_for_this_host(
     unrestricted: FastAPI, data: Path, origin: str, status: int
 ) -> None:
     assert listing(unrestricted, data, headers={"Origin": origin}).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("localhost", 200), ("LOCALHOST:8000", 200), ("127.0.0.1:8000", 200), ("127.1.2.3", 200), ("[::1]:8000", 200),
+     (socket.gethostname(), 200), ("pyama.lab.example:8000", 200), ("evil.example", 403), ("evil.example:8000", 403),
+     ("localhost.evil.example", 403), ("10.0.0.5:8000", 403), ("", 403), ("[", 403)],
+)  # fmt: skip
+def test_a_name_that_was_made_to_lead_here_does_not_speak_for_this_host(data: Path, host: str, status: int) -> None:
+    app = create_app(Settings(home=data, public_url="https://pyama.lab.example/pyama"))
+    response = ask(app, "GET", f"{BASE}/visualization/folder?output_dir={data}", headers={"Host": host})
+    assert response.status_code == status
+    assert listing(app, data, headers={"Host": host}).status_code == status
 
 
 def test_a_configured_web_page_does(tmp_path: Path) -> None:

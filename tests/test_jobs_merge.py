@@ -160,6 +160,6 @@ async def _post(app: FastAPI, request: dict[str, Any]) -> httpx.Response:
     transport = httpx.ASGITransport(app, client=("127.0.0.1", 50000))
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://pyama.test") as client,
+        httpx.AsyncClient(transport=transport, base_url="http://localhost") as client,
     ):
         return await client.post(f"{BASE}/processing/merge", json=request)
