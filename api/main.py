@@ -16,7 +16,7 @@ from api.documentation import OPENAPI_PATH, add_documentation
 from api.errors import install_error_handlers
 from api.logs import configure_logging
 from api.metrics import RequestMetrics
-from api.middleware import Cors, Gate, Observer, RequestLog
+from api.middleware import Cors, Gate, Observer, RequestLog, Unexpected
 from api.openapi import polish
 from api.orchestrator import open_orchestrator
 from api.page_files import add_page
@@ -112,6 +112,7 @@ def create_app(settings: Settings) -> FastAPI:
     install_error_handlers(app)
     # The last one added is the first that a request meets.
     app.add_middleware(Gate, settings=settings)
+    app.add_middleware(Unexpected)
     if settings.cors_origins:
         app.add_middleware(Cors, settings=settings)
     app.add_middleware(RequestLog)

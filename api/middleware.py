@@ -55,10 +55,9 @@ Observer: TypeAlias = Callable[[Outcome], None]
 
 
 class RequestLog:
-    """Gives each request an id, tells its outcome in one line of the log, and answers for unexpected errors.
+    """Gives each request an id, which is in the header `X-Request-ID` of its answer, and tells its outcome.
 
-    The id is in the header `X-Request-ID` of the answer. An unexpected error is told to the client by that id
-    alone; the log has the rest. `app.state.observers` are told of every request as well.
+    It is told in one line of the log, and to `app.state.observers`.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -73,31 +72,50 @@ class RequestLog:
         client = scope["client"][0] if scope.get("client") else "local socket"
         outcome = Outcome(secrets.token_hex(8), scope["method"], scope["path"], client)
         scope["pyama.outcome"] = outcome
-        started = False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 outcome.status = message["status"]
                 MutableHeaders(scope=message)[ID_HEADER] = outcome.request_id
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_id)
-        except Exception:
-            logger.exception("request %s failed unexpectedly", outcome.request_id)
-            if started:
-                raise
-            message = f"an unexpected error happened; the server's log tells more about request {outcome.request_id}"
-            answer = ErrorResponse(InternalError(message, {"request_id": outcome.request_id}))
-            await answer(scope, receive, send_with_id)
         finally:
             outcome.duration_s = perf_counter() - began_s
             outcome.route = getattr(scope.get("route"), "path", UNMATCHED)
             _tell(outcome)
             for observe in scope["app"].state.observers:
                 observe(outcome)
+
+
+class Unexpected:
+    """Answers for errors that nobody expected: the client is told no more than the request's id, the log the rest."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def send_some(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_some)
+        except Exception:
+            request_id = scope["pyama.outcome"].request_id
+            logger.exception("request %s failed unexpectedly", request_id)
+            if started:
+                raise
+            message = f"an unexpected error happened; the server's log tells more about request {request_id}"
+            await ErrorResponse(InternalError(message, {"request_id": request_id}))(scope, receive, send)
 
 
 class Gate:

@@ -222,6 +222,27 @@ def test_a_web_page_can_read_what_went_wrong(tmp_path: Path) -> None:
     assert response.headers["access-control-allow-origin"] == "https://lab.example"
 
 
+def test_a_web_page_can_read_of_an_unexpected_error(tmp_path: Path, api_log: list[logging.LogRecord]) -> None:
+    app = create_app(Settings(home=tmp_path, cors_origins=("https://lab.example",)))
+
+    async def fail() -> None:
+        raise RuntimeError
+
+    app.add_api_route("/fail", fail)
+    response = ask(app, "GET", "/fail", headers={"Origin": "https://lab.example"})
+    error_of(response, 500, "INTERNAL_ERROR")
+    assert response.headers["access-control-allow-origin"] == "https://lab.example"
+    assert "X-Request-ID" in response.headers["access-control-expose-headers"]
+    assert response.headers["X-Request-ID"] == response.json()["details"]["request_id"]
+    assert "outcome=INTERNAL_ERROR" in api_log[-1].getMessage()
+
+
+def test_a_preflight_is_a_line_of_the_log_too(tmp_path: Path, api_log: list[logging.LogRecord]) -> None:
+    app = create_app(Settings(home=tmp_path, cors_origins=("https://lab.example",)))
+    response = preflight(app, "https://lab.example")
+    assert f"{response.headers['X-Request-ID']} OPTIONS" in api_log[-1].getMessage()
+
+
 def test_each_request_is_a_line_of_the_log(tmp_path: Path, api_log: list[logging.LogRecord]) -> None:
     app, keys = guarded(tmp_path)
     response = ask(app, "GET", FEATURES, headers={"X-API-Key": keys["operator"]}, client_address="10.0.0.9")
