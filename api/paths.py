@@ -12,10 +12,10 @@ from starlette.requests import HTTPConnection
 from api.containment import is_inside, resolve
 from api.errors import ForbiddenError, InvalidRequestError, PathNotFoundError
 from api.settings import Settings
+from tasks.output.layout import LONGEST_NAME
 
 LONGEST_PATH = 4096
-LONGEST_NAME = 255
-"""Bytes that Linux lets a path and one name in it have."""
+"""Bytes that Linux lets a path have."""
 
 _FORWARDING_HEADERS = {"forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip"}
 _FORWARDING_PREFIX = "x-forwarded"

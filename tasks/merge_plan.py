@@ -10,7 +10,7 @@ from tasks.configuration import AbsolutePath, RequestModel
 from tasks.errors import InvalidParametersError
 from tasks.features import feature_columns
 from tasks.output import MANIFEST_FILE, FovLayout, Manifest, check_free, read_manifest
-from tasks.output.layout import INSPECTED_ENDING, fov_directory
+from tasks.output.layout import INSPECTED_ENDING, fov_directory, has_room
 from tasks.output.os_errors import told
 from tasks.samples import Sample, examine_samples, format_fovs
 from tasks.traces import IDENTITY_COLUMNS, read_columns
@@ -107,7 +107,8 @@ def make_merge_plan(request: MergeRequest, check_path: PathCheck = lambda _: Non
         problems += examined.problems()
     else:
         problems.append(f"input_dir: {input_dir} is no folder; name the output folder of a processing job")
-    problems += _clashing_files(plans, tuple(feature_columns(examined.columns)))
+    features = tuple(feature_columns(examined.columns))
+    problems += _clashing_files(plans, features) + _long_files(plans, features)
     if problems:
         raise InvalidParametersError(_listed(problems))
     return MergePlan(output_dir, examined.columns, tuple(plans), request.parquet)
@@ -151,6 +152,16 @@ def _clashing_files(samples: list[SamplePlan], features: tuple[str, ...]) -> lis
             if other != sample.name:
                 problems.append(f"samples {other!r} and {sample.name!r} would both write {name}.csv; rename one")
     return problems
+
+
+def _long_files(samples: list[SamplePlan], features: tuple[str, ...]) -> list[str]:
+    """Files whose names would be too long."""
+    return [
+        f"sample {sample.name!r}: the name of its file {name}.csv is too long; rename the sample, or the column"
+        for sample in samples
+        for name in sample.stems(features)
+        if not has_room(f"{name}.parquet")
+    ]
 
 
 class _Tables:

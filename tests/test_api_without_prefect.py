@@ -60,6 +60,17 @@ def test_a_number_that_the_orchestrator_could_not_keep_does_not_reach_it(client:
     assert text == "parameters.border_margin: allowed are at most 2147483647 (got 100000000000000000000)"
 
 
+def test_a_name_that_leaves_no_room_for_those_of_the_results_is_refused(client: httpx.Client, tmp_path: Path) -> None:
+    longest = "a" * (255 - 18 - len("_fov_000_traces_inspected.json"))
+    answers = [
+        client.post(f"{BASE}/processing/workflow/start", json=asked(recording, tmp_path / "out"))
+        for name in (longest, f"{longest}a")
+        for recording in [write_recording(tmp_path / f"{name}.nd2", film(1, 2))]
+    ]
+    error_of(answers[0], 503, "SERVICE_UNAVAILABLE")
+    assert "microscopy_path: the name of" in error_of(answers[1], 400, "INVALID_PARAMETERS")
+
+
 @pytest.mark.parametrize("base", ["", BASE])
 def test_the_api_lives_but_is_not_ready_and_says_why(client: httpx.Client, base: str) -> None:
     assert client.get(f"{base}/health").json()["status"] == "healthy"

@@ -1,6 +1,7 @@
 """Requests to fit: what is refused, with a message that names the field, the value, and the remedy."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tasks.fitting.catalog import FITTING_MODELS, ROLE_LIMITS
 from tasks.fitting.files import FitFiles
 from tasks.fitting.plan import make_fit_plan
 from tasks.fitting.request import FitSpecification, FittingRequest
+from tests.nobody import printed_by
 from tests.trace_tables import write_maturation
 
 DOCUMENTED: dict[str, Any] = {
@@ -129,3 +131,38 @@ def test_a_plan_refuses_what_cannot_be_read_or_written(tmp_path: Path) -> None:
         plan(tmp_path / "c.csv")
     with pytest.raises(OutputError, match=r"a\.csv is a file, not a folder"):
         plan(path, output_dir=str(path / "out"))
+
+
+_PLAN = """
+import sys
+from tasks.errors import OutputError
+from tasks.fitting.plan import make_fit_plan
+from tasks.fitting.request import FittingRequest
+from tests.nobody import become_nobody
+request = FittingRequest.parse(csv_path=sys.argv[1], model_type="maturation", output_dir=sys.argv[2])
+make_fit_plan(request.model_copy(update={"output_dir": None}))
+become_nobody()
+try:
+    make_fit_plan(request)
+except OutputError as error:
+    print(error)
+"""
+
+
+def test_a_folder_that_may_not_be_entered_is_told_of() -> None:
+    with TemporaryDirectory() as folder:
+        path = write_maturation(Path(folder) / "a.csv", 3)
+        closed = Path(folder) / "closed"
+        closed.mkdir(0)
+        Path(folder).chmod(0o755)
+        assert f"cannot use {closed / 'out'}: no permission" in printed_by(_PLAN, path, closed / "out")
+        assert f"{closed} cannot be written (no permission" in printed_by(_PLAN, path, closed)
+
+
+def test_a_name_that_leaves_no_room_for_those_of_the_results_is_refused(tmp_path: Path) -> None:
+    longest = "a" * (255 - 18 - len("_fitted_maturation_histograms.png"))
+    path = write_maturation(tmp_path / f"{longest}.csv", 3)
+    assert make_fit_plan(FittingRequest.parse(csv_path=str(path), model_type="maturation")).traces.n_cells == 3
+    path = write_maturation(tmp_path / f"{longest}a.csv", 3)
+    with pytest.raises(InvalidParametersError, match=r"csv_path: the name of .* is too long"):
+        make_fit_plan(FittingRequest.parse(csv_path=str(path), model_type="maturation", output_dir=str(tmp_path)))

@@ -87,7 +87,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
         ("samples: [", "samples.yaml is no samples file: line"),
         ("just text", "samples.yaml: request: "),
         ("samples: []", "samples.yaml: samples: List should have at least 1 item"),
-        ("sample: 3", "samples.yaml: samples: Field required; sample: unknown field"),
+        ("sample: 3", "samples.yaml: samples: is missing; sample: unknown field"),
         ("samples: 3", "samples.yaml: samples: "),
         ("samples: [3, {name: a, fovs: 0}]", "samples.yaml: samples.0: "),
         ("samples: [{name: a, fovs: 0-99999}, {name: b, fovs: 0-99999}]", "name 200000 FOVs; at most 100000"),
@@ -132,6 +132,13 @@ def test_samples_whose_files_would_have_the_same_name_are_refused(tmp_path: Path
         write_table(tmp_path / "results", fov, header + "\n")
     told = problems_of(tmp_path, {"a": 0, "a_b": 1})
     assert told == "samples 'a' and 'a_b' would both write a_b_area_ch_0.csv; rename one"
+
+
+def test_a_file_whose_name_would_be_too_long_is_refused(tmp_path: Path) -> None:
+    column = f"{'x' * 230}_ch_0"
+    write_table(tmp_path / "results", 0, ",".join(COLUMNS).replace("area_ch_0", column) + "\n")
+    told = problems_of(tmp_path, {"a": 0})
+    assert told == f"sample 'a': the name of its file a_{column}.csv is too long; rename the sample, or the column"
 
 
 def test_tables_of_two_recordings_in_one_folder_are_refused(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tasks.output import (
 from tasks.output.atomic import write_text_atomically
 from tasks.output.config import read_config, write_config
 from tests.namespaces import mount_namespace
+from tests.nobody import printed_by
 from tests.output_worker import content, make_provenance, make_request, run, write_fov
 
 ROOT = Path(__file__).parents[1]
@@ -61,14 +62,13 @@ def test_checking_an_empty_folder_changes_nothing(tmp_path: Path) -> None:
 
 
 _CHECK = """
-import os, sys
+import sys
 from pathlib import Path
 from tasks.errors import OutputError
 from tasks.output import ensure_folder
-if sys.argv[2:] == ["as nobody"] and os.geteuid() == 0:
-    os.setgroups([])
-    os.setgid(65534)
-    os.setuid(65534)
+from tests.nobody import become_nobody
+if sys.argv[2:] == ["as nobody"]:
+    become_nobody()
 try:
     ensure_folder(Path(sys.argv[1]))
 except OutputError as error:
@@ -79,12 +79,9 @@ except OutputError as error:
 def test_a_folder_without_permission() -> None:
     with TemporaryDirectory() as folder:
         Path(folder).chmod(0o555)
-        ended = subprocess.run(
-            [sys.executable, "-c", _CHECK, f"{folder}/new", "as nobody"], cwd=ROOT, capture_output=True, text=True
-        )
+        printed = printed_by(_CHECK, f"{folder}/new", "as nobody")
         Path(folder).chmod(0o755)
-    assert ended.returncode == 0, ended.stderr
-    assert f"{folder} cannot be written (no permission, or a read-only file system)" in ended.stdout
+    assert f"{folder} cannot be written (no permission, or a read-only file system)" in printed
 
 
 def test_a_read_only_file_system(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from tasks.errors import InvalidParametersError
 from tasks.fitting.request import FittingRequest
+from tasks.output.layout import has_room
 
 PLOT_KINDS = ("curves", "histograms", "pairs")
 PLOT_ENDINGS = ("png", "svg")
@@ -19,10 +21,23 @@ class FitFiles:
 
     @classmethod
     def of(cls, request: FittingRequest) -> "FitFiles":
-        """Where the results of a request go."""
+        """Where the results of a request go.
+
+        Raises
+        ------
+        InvalidParametersError
+            Where the name of the trace file is too long for those of the results.
+        """
         traces = Path(request.csv_path)
         folder = Path(request.output_dir) if request.output_dir is not None else traces.parent
-        return cls(folder, f"{traces.stem}_fitted_{request.model_type}")
+        files = cls(folder, f"{traces.stem}_fitted_{request.model_type}")
+        for path in (files.summary, *files.plots()):
+            if not has_room(path.name):
+                raise InvalidParametersError(
+                    f"csv_path: the name of {traces} is too long: results are named after it, e.g. {path.name}; "
+                    "give it a shorter one"
+                )
+        return files
 
     @property
     def table(self) -> Path:

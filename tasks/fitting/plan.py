@@ -1,12 +1,12 @@
 """Checking a request to fit before anything is computed. Light, like `tasks.fitting.catalog`."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks.errors import InvalidParametersError, OutputBusyError, OutputError, TraceFileError
+from tasks.errors import InvalidParametersError, OutputBusyError, TraceFileError
 from tasks.fitting.files import FitFiles
 from tasks.fitting.request import FittingRequest
+from tasks.output.folder import check_usable
 from tasks.output.lock import lock_holder
 from tasks.trace_files import TraceSet, read_traces
 
@@ -26,13 +26,13 @@ def make_fit_plan(request: FittingRequest) -> FitPlan:
     Raises
     ------
     InvalidParametersError
-        Where the file cannot be read, or is no trace file.
+        Where the file cannot be read, is no trace file, or has too long a name.
     OutputBusyError
         Where another run writes the same results.
     OutputError
         Where the results could not be written.
     """
-    path = Path(request.csv_path)
+    path, files = Path(request.csv_path), FitFiles.of(request)
     try:
         traces = read_traces(path, request.column)
     except FileNotFoundError as error:
@@ -41,27 +41,7 @@ def make_fit_plan(request: FittingRequest) -> FitPlan:
         raise InvalidParametersError(f"csv_path: {path} cannot be read: {error.strerror or error}") from error
     except TraceFileError as error:
         raise InvalidParametersError(f"csv_path: {error}") from error
-    files = FitFiles.of(request)
-    check_writable(files.folder)
+    check_usable(files.folder)
     if (run := lock_holder(files.work_folder)) is not None:
         raise OutputBusyError(f"{files.table} is being written by run {run}; wait for its end, or cancel it")
     return FitPlan(request, traces, files)
-
-
-def check_writable(folder: Path) -> None:
-    """See whether files can be written into a folder, which may not be there yet.
-
-    Raises
-    ------
-    OutputError
-        Where they cannot.
-    """
-    there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    if not there.is_dir():
-        raise OutputError(f"output_dir: {there} is a file, not a folder; choose another output_dir")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise OutputError(
-            f"output_dir: no permission to write into {there}; choose an output_dir that you may write to"
-        )

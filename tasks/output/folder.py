@@ -54,7 +54,7 @@ def check_free(output_dir: Path) -> None:
     OutputError
         Where it cannot be a folder, or cannot be written.
     """
-    _refuse_unusable(output_dir)
+    check_usable(output_dir)
     holder = lock_holder(output_dir)
     if holder is not None:
         raise OutputBusyError(busy_message(output_dir, holder))
@@ -68,7 +68,7 @@ def ensure_folder(output_dir: Path) -> None:
     OutputError
         Where a file is in the way, or the folder cannot be created or written.
     """
-    _refuse_unusable(output_dir)
+    check_usable(output_dir)
     with told("create", output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
 
@@ -159,8 +159,14 @@ def _remove(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _refuse_unusable(output_dir: Path) -> None:
-    """Look at the folder, or at the nearest of its parents that is there, in which it would be created."""
+def check_usable(output_dir: Path) -> None:
+    """Say whether files can be written into the folder, which may not be there yet, without creating anything.
+
+    Raises
+    ------
+    OutputError
+        Where it, or the nearest of its parents that is there, is no folder or cannot be written.
+    """
     with told("use", output_dir):
         existing = next(path for path in (output_dir, *output_dir.parents) if _is_there(path))
         if not existing.is_dir():

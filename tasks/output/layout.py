@@ -1,5 +1,6 @@
 """The one place that names the files of an output folder."""
 
+import os
 import re
 import uuid
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ ZARR_ENDING = ".ome.zarr"
 
 MERGE_ATTEMPT = "merge"
 """Name of the hidden directory in which merged files are written, see `temporary_name`."""
+
+LONGEST_NAME = 255
+"""Bytes that file systems let a name have."""
 
 _FOV_DIRECTORY = re.compile(r"fov_([0-9]{3,})")
 _UNIQUE = r"\.[0-9a-f]{12}"
@@ -120,6 +124,11 @@ def parse_fov_directory(name: str) -> int | None:
 def temporary_name(name: str) -> str:
     """Fresh hidden name for a file or directory while it is written, or while it is being removed."""
     return f".{name}.{uuid.uuid4().hex[:12]}.tmp"
+
+
+def has_room(name: str) -> bool:
+    """Whether a file can have a name, and also the longer one while it is written."""
+    return len(os.fsencode(temporary_name(name))) <= LONGEST_NAME
 
 
 def moved_aside_name(directory: str) -> str:
