@@ -47,7 +47,8 @@ def file_item(path: Path, status: os.stat_result) -> FileItem:
 
 def series_item(pattern: Path) -> FileItem | None:
     """Describe the files of a TIFF series as if they were one; None where there is none."""
-    found = [file.stat() for file in recording_files(pattern)]
+    looked_at = (visible_status(file, None, is_link=False) for file in recording_files(pattern))
+    found = [status for status in looked_at if status is not None]
     if not found:
         return None
     return FileItem(

@@ -54,6 +54,16 @@ def test_metadata_of_a_recording_of_any_format(client: httpx.Client, tmp_path: P
     assert [item["path"] for item in recent] == [str(path)]
 
 
+def test_of_a_series_what_is_not_there_is_passed_over(client: httpx.Client, tmp_path: Path) -> None:
+    write_tiff_series(tmp_path, film_of(random_images(n_fovs=2, n_frames=3)))
+    n_bytes = sum(path.stat().st_size for path in tmp_path.glob("*.tif"))
+    (tmp_path / "img_9_9_9_9.tif").symlink_to(tmp_path / "gone.tif")
+    pattern = tmp_path / "img_{fov}_{time}_{channel}_{z}.tif"
+    info = client.post(f"{BASE}/processing/file-info", json={"file_path": str(pattern)}).json()
+    assert info["file_info"]["size_bytes"] == n_bytes
+    assert info["preview_error"]
+
+
 def test_a_pattern_is_a_recording_of_all_its_files(client: httpx.Client, tmp_path: Path) -> None:
     write_tiff_series(tmp_path, film_of(random_images(n_fovs=2, n_frames=3)))
     pattern = tmp_path / "img_{fov}_{time}_{channel}_{z}.tif"
