@@ -1,14 +1,21 @@
 """Requests to merge, as far as they come without an orchestrator: everything is checked before a job is created."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from api.jobs import Job
+from api.orchestrator import open_orchestrator
+from api.routes.merge import _wait
+from api.settings import Settings
 from tasks.output import INDEX_FILE, OutputLock
-from tests.api_server import BASE, api, error_of
+from tests.api_server import BASE, NO_PREFECT, api, error_of
 from tests.tables import merge_request, write_folder
 
 
@@ -128,3 +135,21 @@ def test_everything_that_is_read_or_written_has_to_be_allowed(tmp_path: Path) ->
             text = error_of(merge(client, body(data, {"a": fov})), 403, "FORBIDDEN")
             assert "root:" not in text
         error_of(merge(client, body(data, {"a": "0, 2"})), 503, "SERVICE_UNAVAILABLE")
+
+
+def test_a_merge_that_goes_on_is_not_given_up_where_nobody_can_tell_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.routes.merge._PATIENCE_S", 0.3)
+    started = Job(
+        job_id=str(uuid4()), kind="merge", status="running", message="", error=None, done=0, total=1, percentage=0.0,
+        created_at=None, started_at=None, ended_at=None, seconds_left=None, name="", parameters={},
+        request_digest=None, url=None,
+    )  # fmt: skip
+
+    async def waited() -> Job:
+        async with open_orchestrator(Settings(home=tmp_path)) as orchestrator:
+            return await _wait(orchestrator, started)
+
+    with temporary_settings({PREFECT_API_URL: NO_PREFECT}):
+        assert asyncio.run(waited()) == started

@@ -1,6 +1,7 @@
 """Merging the tables of samples: a job of seconds, which a request waits for."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -10,7 +11,7 @@ from fastapi.responses import JSONResponse
 from pydantic import Field, model_validator
 from starlette.concurrency import run_in_threadpool
 
-from api.errors import ProcessingFailedError
+from api.errors import ProcessingFailedError, ServiceUnavailableError
 from api.file_items import printable
 from api.jobs import MERGE, Job, JobStatus
 from api.orchestrator import NewJob, Orchestrator
@@ -142,9 +143,10 @@ def _check(body: MergeBody, request: Request) -> tuple[MergeRequest, MergePlan]:
 
 
 async def _wait(orchestrator: Orchestrator, job: Job) -> Job:
-    """Wait for the end of a job, but not for ever."""
+    """Wait for the end of a job, but not for ever; it goes on also where nobody can tell of it for a moment."""
     deadline = time.monotonic() + _PATIENCE_S
     while not job.ended and time.monotonic() < deadline:
         await anyio.sleep(_LOOK_INTERVAL_S)
-        job = await orchestrator.job(job.job_id, MERGE)
+        with suppress(ServiceUnavailableError):
+            job = await orchestrator.job(job.job_id, MERGE)
     return job
