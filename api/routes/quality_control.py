@@ -18,7 +18,10 @@ router = APIRouter(prefix="/quality-control", tags=["quality control"])
 CellNumber = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}$")]
 """Number of a cell, as JSON has it for a key."""
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f]+")]
+Name = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"),
+]
 """Name of a person."""
 
 
