@@ -239,6 +239,7 @@ def install_error_handlers(app: FastAPI) -> None:
     """Have every error that a route or the framework raises told in the documented body."""
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(PyamaError, _on_pyama_error)
+    app.add_exception_handler(PermissionError, _on_permission_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
 
@@ -258,6 +259,13 @@ def _on_api_error(_: Request, error: Exception) -> Response:
 def _on_pyama_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, PyamaError)
     return ErrorResponse(from_pyama_error(error))
+
+
+def _on_permission_error(_: Request, error: Exception) -> Response:
+    """What the operating system does not let be read, wherever in an allowed folder it is come upon."""
+    assert isinstance(error, PermissionError)
+    what = "a file or folder" if error.filename is None else shorten(str(error.filename))
+    return ErrorResponse(ForbiddenError(f"{what} may not be read by the server; ask for permission on the file"))
 
 
 def _on_invalid_request(_: Request, error: Exception) -> Response:

@@ -242,7 +242,7 @@ def processed_fov(request: Request, output_dir: str, fov: int) -> ProcessedFov:
     return found
 
 
-def check_index(field: str, value: float, n: int, of_what: str, what: str) -> None:
+def check_index(field: str, value: int, n: int, of_what: str, what: str) -> None:
     """Make sure that something is there.
 
     Raises
@@ -251,7 +251,7 @@ def check_index(field: str, value: float, n: int, of_what: str, what: str) -> No
         Naming the field, its value, and the range.
     """
     if not 0 <= value < n:
-        raise PathNotFoundError(f"{field}: {of_what} have {n} {what}, 0 to {n - 1} (got {value:g})")
+        raise PathNotFoundError(f"{field}: {of_what} have {n} {what}, 0 to {n - 1} (got {value})")
 
 
 def _processed(request: Request, directory: Path) -> ProcessedFov | None:

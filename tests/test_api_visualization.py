@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from PIL import Image
 from tasks.display import outline
 from tests.api_server import BASE, api, error_of
 from tests.flow_runs import film
+from tests.nobody import printed_by
 from tests.processed import process_film
 
 N_FRAMES = 4
@@ -382,6 +384,52 @@ def test_nothing_outside_the_allowed_folders_is_shown(out: Path, tmp_path: Path)
                 error_of(get(client, what, folder, **asked), 403, "FORBIDDEN")
 
 
+_ASKED = """
+import json, sys
+from pathlib import Path
+from api.main import create_app
+from api.settings import Settings
+from tests.api_server import ask
+from tests.nobody import become_nobody
+app = create_app(Settings(home=Path(sys.argv[1])))
+asked = json.loads(sys.argv[2])
+before = [ask(app, method, path, **more).status_code for method, path, more in asked]
+become_nobody()
+answers = [ask(app, method, path, **more) for method, path, more in asked]
+print(json.dumps([before, [[answer.status_code, answer.json()] for answer in answers]]))
+"""
+
+
+def test_what_the_server_may_not_read_is_told_as_such(out: Path) -> None:
+    """By whatever route it is come upon; as root, who may read everything, the routes answer."""
+    with TemporaryDirectory() as base:
+        home, closed, there = Path(base) / "home", Path(base) / "closed", Path(base) / "there"
+        for folder in (closed, there):
+            shutil.copytree(out, folder)
+        picture, table = "film_fov_000_qc_traces.png", "fov_000/film_fov_000_traces.csv"
+        for path, mode in {
+            Path(base): 0o755, closed: 0o700, there / "fov_000" / picture: 0, there / table: 0
+        }.items():  # fmt: skip
+            path.chmod(mode)
+        home.mkdir()
+        home.chmod(0o777)
+        requests = [
+            ("GET", f"{BASE}/visualization/image?output_dir={closed}&fov=0&frame=0&kind=phase", {}),
+            ("GET", f"{BASE}/visualization/picture?output_dir={there}&fov=0&name={picture}", {}),
+            ("GET", f"{BASE}/visualization/download?output_dir={there}&file={table}", {}),
+            (
+                "POST",
+                f"{BASE}/processing/samples/save",
+                {"json": {"file_path": f"{closed}/s.yaml", "samples": [{"name": "a", "fovs": "0"}]}},
+            ),
+        ]
+        before, answers = json.loads(printed_by(_ASKED, home, json.dumps(requests)))
+    assert before == [200] * len(requests)
+    for status, body in answers:
+        assert (status, body["error_code"]) == (403, "FORBIDDEN"), body
+        assert "may not be read by the server" in body["error"]
+
+
 def test_clients_of_pyama_get_frames_as_numbers(client: httpx.Client, out: Path) -> None:
     keys = ["pc", "1", "seg", "seg_labeled"]
     asked = {"output_dir": str(out), "fov_id": 2, "channels": keys, "data_types": ["image", "seg"]}
@@ -422,5 +470,7 @@ def test_clients_of_pyama_are_told_what_is_wrong(client: httpx.Client, out: Path
     assert "frame" in error_of(frame(), 400, "INVALID_PARAMETERS")
     assert "frame_end" in error_of(frame(frame_start=2, frame_end=1), 400, "INVALID_PARAMETERS")
     assert "0 to 3" in error_of(frame(frame=4), 404, "FILE_NOT_FOUND")
+    assert "(got 1234567)" in error_of(frame(frame=1234567), 404, "FILE_NOT_FOUND")
+    assert "at most" in error_of(frame(frame=10**400), 400, "INVALID_PARAMETERS")
     assert "is in" in error_of(frame(frame=0, channel="1"), 400, "INVALID_PARAMETERS")
     error_of(frame(frame=0, cached_path=str(out / "processing_results.yaml")), 404, "FILE_NOT_FOUND")

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from api.errors import ForbiddenError, InvalidRequestError, PathNotFoundError, to_json
-from api.paths import existing_folder, existing_path, shown
+from api.paths import existing_folder, existing_path, refused, shown
 from api.processed import processed_fov
 from api.rendering import in_thread
 from api.responses import Answer, documented_errors
@@ -185,4 +185,8 @@ def _downloadable(request: Request, output_dir: str, file: str) -> Path:
         raise ForbiddenError(
             f"file: {shown(file)} is none of the tables and descriptions that processing, merging and fitting write"
         )
+    try:
+        path.open("rb").close()  # once the answer has begun, it is too late to tell
+    except OSError as error:
+        raise refused(error, file, "file") from error
     return path
