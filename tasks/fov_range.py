@@ -37,6 +37,8 @@ def parse_fovs(spec: object) -> list[int]:
         raise ValueError("no FOV is named")
     if min(numbers) < 0:
         raise ValueError(f"FOV {min(numbers)} is negative; FOVs count from 0")
+    if max(numbers) >= MOST_FOVS:
+        raise ValueError(f"FOV {max(numbers)} is beyond {MOST_FOVS - 1}")
     return sorted(numbers)
 
 

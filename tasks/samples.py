@@ -18,7 +18,7 @@ from tasks.errors import InvalidParametersError
 from tasks.fov_range import MOST_FOVS
 from tasks.output.atomic import write_text_atomically
 from tasks.problems import describe
-from tasks.yaml_files import TextLoader, read_yaml
+from tasks.yaml_files import LARGEST_FILE, TextLoader, read_yaml
 
 _NAME = re.compile(r"[^\W_][\w .+()=%-]*")
 _LONGEST_NAME = 100
@@ -61,10 +61,13 @@ class Samples(Model):
     @classmethod
     def _not_too_many_fovs(cls, content: object) -> object:
         """Count before anything is built: a short text can name billions."""
-        n_fovs = _count_fovs(content)
-        if n_fovs > MOST_FOVS:
-            raise ValueError(f"all samples together name {n_fovs} FOVs; at most {MOST_FOVS} are allowed")
+        _refuse_many(_count_fovs(content))
         return content
+
+    @model_validator(mode="after")
+    def _not_too_many_fovs_in_lists(self) -> Self:
+        _refuse_many(sum(len(sample.fovs) for sample in self.samples))
+        return self
 
     @model_validator(mode="after")
     def _each_name_once(self) -> Self:
@@ -127,11 +130,19 @@ def write_samples(path: Path, samples: Samples) -> None:
 
     Raises
     ------
+    InvalidParametersError
+        Where it would be larger than one that is read.
     OutputError
         Where it cannot be written.
     """
     content = {"samples": [{"name": sample.name, "fovs": sample.fov_text} for sample in samples.samples]}
-    write_text_atomically(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=10_000))
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=10_000)
+    if (n_bytes := len(text.encode())) > LARGEST_FILE:
+        raise InvalidParametersError(
+            f"samples: the file would have {n_bytes} bytes; at most {LARGEST_FILE} are read. Name fewer FOVs, or such "
+            "that follow each other"
+        )
+    write_text_atomically(path, text)
 
 
 def format_fovs(fovs: list[int]) -> str:
@@ -158,6 +169,11 @@ def _listed(content: object) -> list[Any]:
 def _count_fovs(content: object) -> int:
     given = (sample.get("fovs") for sample in _listed(content) if isinstance(sample, dict))
     return sum(int(last) - int(first) + 1 for text in map(str, given) for first, last in _RANGE.findall(text))
+
+
+def _refuse_many(n_fovs: int) -> None:
+    if n_fovs > MOST_FOVS:
+        raise ValueError(f"all samples together name {n_fovs} FOVs; at most {MOST_FOVS} are allowed")
 
 
 def _repeated(names: list[str]) -> list[str]:

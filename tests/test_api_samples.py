@@ -93,7 +93,9 @@ def test_a_name_that_is_no_part_of_a_file_name(client: httpx.Client, tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("fovs", ["", "x", "3-1", "-1", [-1], [1.5], [], None, True, "0-99999999", {"a": 1}])
+@pytest.mark.parametrize(
+    "fovs", ["", "x", "3-1", "-1", [-1], [1.5], [], None, True, "0-99999999", 100_000, [100_000], {"a": 1}]
+)
 def test_fovs_that_are_none(client: httpx.Client, tmp_path: Path, fovs: object) -> None:
     text = error_of(save(client, tmp_path / "s.yaml", [{"name": "a", "fovs": fovs}]), 400, "INVALID_PARAMETERS")
     assert "FOV" in text or "fovs" in text
@@ -115,6 +117,20 @@ def test_a_name_twice(client: httpx.Client, tmp_path: Path) -> None:
 def test_billions_of_fovs_are_refused_before_they_are_written_out(client: httpx.Client, tmp_path: Path) -> None:
     samples = [{"name": f"s{i}", "fovs": "0-99999"} for i in range(1000)]
     assert "at most" in error_of(save(client, tmp_path / "s.yaml", samples), 400, "INVALID_PARAMETERS")
+
+
+@pytest.mark.parametrize(
+    ("samples", "told"),
+    [
+        ([{"name": f"s{i}", "fovs": list(range(60_000))} for i in range(2)], "name 120000 FOVs; at most 100000"),
+        ([{"name": "s", "fovs": list(range(0, 100_000, 2))}], "at most 262144 are read"),
+    ],
+)
+def test_nothing_is_saved_that_could_not_be_loaded(
+    client: httpx.Client, tmp_path: Path, samples: object, told: str
+) -> None:
+    assert told in error_of(save(client, tmp_path / "s.yaml", samples), 400, "INVALID_PARAMETERS")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

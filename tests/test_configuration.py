@@ -335,7 +335,7 @@ def test_fov_text(spec: tuple[str, set[int]]) -> None:
     assert parse_fovs(text) == sorted(meant)
 
 
-@given(st.lists(st.integers(0, 10**6), min_size=1))
+@given(st.lists(st.integers(0, MOST_FOVS - 1), min_size=1))
 def test_fov_list(numbers: list[int]) -> None:
     assert parse_fovs(numbers) == sorted(set(numbers))
     assert parse_fovs(numbers[0]) == [numbers[0]]
@@ -366,6 +366,8 @@ def test_any_fov_specification_is_a_sorted_list_or_refused(spec: Any) -> None:
         ("0-100000", "FOV 100000 in '0-100000' is beyond 99999"),
         ("-1", "cannot understand '-1'"),
         (-1, "FOV -1 is negative"),
+        (100000, "FOV 100000 is beyond 99999"),
+        ([7, 10**20], f"FOV {10**20} is beyond 99999"),
         ([3, -2], "FOV -2 is negative"),
         ([], "no FOV is named"),
         ([1, "2"], "a list of FOVs holds whole numbers only"),
