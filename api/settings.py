@@ -151,10 +151,15 @@ class Settings(BaseSettings):
         return (*self.api_keys, *self.api_keys_file)
 
     @property
+    def local_url(self) -> str:
+        """Where the API is for programs of its own host, without a slash at its end."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
     def url(self) -> str:
-        """Where the API is, without a slash at its end."""
-        host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104
-        return (self.public_url or f"http://{f'[{host}]' if ':' in host else host}:{self.port}").rstrip("/")
+        """Where the API is for browsers, without a slash at its end."""
+        return self.public_url or self.local_url
 
     def require_webhook_secret(self) -> None:
         """Make sure that notices can be signed, for whoever sends them; others need not know the secret.

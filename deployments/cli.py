@@ -20,7 +20,7 @@ import typer
 
 from deployments.errors import RunFailedError
 from deployments.terminal import INTERRUPTED, metering, say
-from tasks.errors import PyamaError
+from tasks.errors import InvalidParametersError, PyamaError
 from tasks.fitting.catalog import describe_models
 
 app = typer.Typer(
@@ -373,8 +373,13 @@ def up(
     PYAMA_PORT=8080 PYAMA_HOME=/data/pyama pyama up --prefect-port 4300
     """
     from api.settings import Settings
+    from flows.cluster_settings import ClusterSettings
 
-    settings = Settings.from_environment()  # a mistake is answered before Prefect is loaded, which takes seconds
+    # A mistake is answered before Prefect is loaded, which takes seconds.
+    settings = Settings.from_environment()
+    ClusterSettings.from_environment()
+    if settings.port == 0:
+        raise InvalidParametersError("PYAMA_PORT: pyama up needs to know the port; choose 1 to 65535 (got 0)")
     from deployments.stack import up as run_stack
 
     # SIGTERM is how a service manager ends it: nothing went wrong then.

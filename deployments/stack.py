@@ -126,15 +126,14 @@ class Stack:
     def __init__(self, settings: Settings, prefect_port: int) -> None:
         self._settings = settings
         self.prefect_url = f"http://127.0.0.1:{prefect_port}"
-        host = settings.host
-        self.api_url = f"http://{'127.0.0.1' if host in {'0.0.0.0', '::'} else host}:{settings.port}"  # noqa: S104
+        self.api_url = settings.local_url
         self.home = settings.home / "prefect"
         self._environment = {
             **os.environ,
             "PREFECT_HOME": str(self.home),
             "PREFECT_API_URL": f"{self.prefect_url}/api",
             "PREFECT_UI_URL": self.prefect_url,
-            "PYAMA_PUBLIC_URL": settings.public_url or self.api_url,
+            "PYAMA_PUBLIC_URL": settings.url,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,orphans",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
@@ -165,7 +164,15 @@ class Stack:
         }  # fmt: skip
         self._caretaker = self._program("care", *python, "deployments.caretaker")
         # A client that asks now and then keeps its connection.
-        options = ("--host", host, "--port", str(settings.port), "--timeout-keep-alive", "75", "--no-access-log")
+        options = (
+            "--host",
+            settings.host,
+            "--port",
+            str(settings.port),
+            "--timeout-keep-alive",
+            "75",
+            "--no-access-log",
+        )
         self._api = self._program("api", *python, "uvicorn", "api.main:app", *options)
 
     def _program(self, name: str, *command: str, stop_signal: int = signal.SIGTERM) -> Program:

@@ -240,4 +240,5 @@ def test_secrets_of_notices_are_not_repeated(environment: pytest.MonkeyPatch) ->
 def test_where_users_reach_the_api() -> None:
     assert Settings(host="0.0.0.0", port=8001).url == "http://127.0.0.1:8001"
     assert Settings(host="::1").url == "http://[::1]:8000"
+    assert Settings(host="::").url == "http://[::1]:8000"
     assert Settings(public_url="https://pyama.example.org/lab/").url == "https://pyama.example.org/lab"

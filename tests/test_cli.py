@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from api.security import ApiKey, parse_api_key
+from api.settings import Settings
 from deployments.cli import main
 from deployments.planning import parse_settings, plan_run
 from tasks.errors import InvalidParametersError
@@ -361,11 +362,34 @@ def test_deploying_to_a_server_that_does_not_answer_is_told_in_one_line() -> Non
     assert line.startswith("pyama: Prefect does not answer")
 
 
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"PYAMA_PORT": "http"}, "PYAMA_PORT: "),
+        ({"PYAMA_PORT": "0"}, "PYAMA_PORT: pyama up needs to know the port; choose 1 to 65535 (got 0)"),
+        ({"PYAMA_DASK_MINIMUM": "0"}, "PYAMA_DASK_MINIMUM: Input should be greater than or equal to 1 (got '0')"),
+        ({"PYAMA_DASK_CLUSTER_KWARGS": "{"}, "PYAMA_DASK_CLUSTER_KWARGS must be a JSON object"),
+        (
+            {"PYAMA_DASK_ADDRESS": "tcp://10.0.0.1:8786", "PYAMA_DASK_CLUSTER_CLASS": "distributed.LocalCluster"},
+            "PYAMA_DASK_ADDRESS and PYAMA_DASK_CLUSTER_CLASS exclude each other",
+        ),
+    ],
+)
 def test_wrong_setting_of_the_stack_is_told_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variables: dict[str, str], words: str
 ) -> None:
-    monkeypatch.setenv("PYAMA_PORT", "http")
-    assert "PYAMA_PORT: " in mistake(capsys, "up")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert words in mistake(capsys, "up")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"), [("::1", "http://[::1]:8000"), ("::", "http://[::1]:8000"), ("0.0.0.0", "http://127.0.0.1:8000")]
+)
+def test_the_stack_asks_its_api_where_it_listens(host: str, url: str) -> None:
+    from deployments.stack import Stack  # here, because it loads Prefect
+
+    assert Stack(Settings(host=host, public_url="https://lab.example.org"), 4200).api_url == url
 
 
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

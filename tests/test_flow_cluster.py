@@ -138,7 +138,7 @@ def test_a_scheduler_that_does_not_answer(
             {"CLUSTER_CLASS": "distributed.LocalCluster", "MINIMUM": "3", "MAXIMUM": "2"},
             "PYAMA_DASK_MINIMUM must be at most PYAMA_DASK_MAXIMUM (got 3 and 2)",
         ),
-        ({"CLUSTER_CLASS": "distributed.LocalCluster", "MAXIMUM": "0"}, "PYAMA_DASK_ settings: maximum: "),
+        ({"CLUSTER_CLASS": "distributed.LocalCluster", "MAXIMUM": "0"}, "PYAMA_DASK_MAXIMUM: "),
     ],
 )
 def test_wrong_settings(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows.task_runner import ClusterSettings
+from flows.cluster_settings import ClusterSettings
 from tests.engines import ROOT
 from tests.flow_runs import film, request, run
 from tests.output_worker import content

@@ -19,6 +19,7 @@ ALLOWED = {
 HEAVY = {"cv2", "numba", "scipy", "skimage"}
 LIGHT = [
     "api.main",
+    "flows.cluster_settings",
     "tasks.acquisition",
     "tasks.configuration",
     "tasks.display",

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import distributed
 
 from deployments.health.finding import Finding
+from flows.cluster_settings import ClusterSettings
 from flows.cluster_versions import compare_scheduler, compare_workers
-from flows.task_runner import ClusterSettings
 from tasks.errors import InvalidParametersError
 
 _ANSWER_TIMEOUT_S = 5.0
