@@ -17,7 +17,7 @@ from tasks.fitting.files import PLOT_ENDINGS, FitFiles
 from tasks.fitting.fit import FitTable
 from tasks.fitting.models import curve
 from tasks.fitting.results import GOOD_R_SQUARED, MEDIUM_R_SQUARED
-from tasks.output.atomic import replacing
+from tasks.output.atomic import replacing, sync_file
 from tasks.output.os_errors import told
 from tasks.trace_files import TraceSet
 
@@ -231,3 +231,4 @@ def _save(figure: Figure, path: Path, ending: str) -> None:
     """Write a picture whole or not at all; without the time at which it was made."""
     with told("write", path), replacing(path) as temporary:
         figure.savefig(temporary, format=ending, metadata={"Date": None} if ending == "svg" else None)
+        sync_file(temporary)
