@@ -88,7 +88,7 @@ def fit_traces(
         with OutputLock(plan.files.work_folder, str(flow_run.id)):
             work = FitWork.prepare(plan.files.work_folder, plan.traces, request)
             table = _compute(work, Path(csv_path).name, deadline, logger)
-            summary = write_results(plan.files, table, plan.traces.fovs, plan.traces.cells, request)
+            summary = write_results(plan, table, work.fingerprint, str(flow_run.id))
             pictures = write_plots(plan.files, table, plan.traces) if request.plots else []
             work.remove()
     except PyamaError as error:

@@ -27,7 +27,7 @@ TimeUnit = Literal["min", "h", "s"]
 TIDY_COLUMNS = ("time", "fov", "cell", "value")
 TRUE_TEXTS = ("True", "true", "TRUE", "1")
 FALSE_TEXTS = ("False", "false", "FALSE", "0")
-"""What tables hold in the column `good`: spreadsheets write it in their own way."""
+"""What tables hold in the columns `good` and `success`: spreadsheets write it in their own way."""
 
 _UNIT_LINE = re.compile(r"#\s*time units?\s*:\s*(.*?)[\s,;]*", re.IGNORECASE)
 _UNIT_NAMES: dict[str, TimeUnit] = {

@@ -1,6 +1,7 @@
 """The flow that fits traces: what it leaves, what it tells, how it goes on, and what it refuses."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,24 @@ def test_what_belongs_to_another_request_is_not_used(tmp_path: Path, change: str
         fields["model_bounds"] = {"rate": [0.01, 0.2]}
     fresh = work_of(path, **fields)
     assert not fresh.is_finished(fresh.chunks[0])
+
+
+def test_a_fit_that_was_killed_while_it_cleaned_up_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    path = write_maturation(tmp_path / "a.csv", 3)
+    work = work_of(path)
+    with monkeypatch.context() as patches:
+        patches.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            work.remove()
+    (work.folder / "times.npy").unlink()
+    again = work_of(path)
+    again.fit(again.chunks[0])
+    assert again.is_finished(again.chunks[0])
 
 
 def test_a_second_fit_of_the_same_name_is_refused(tmp_path: Path) -> None:

@@ -75,6 +75,19 @@ def test_results_that_a_later_fit_has_replaced_are_told(client: FittingClient, t
     assert "replaced by those of a later fit" in error_of(replaced, 404, "FILE_NOT_FOUND")
 
 
+def test_results_of_another_file_of_the_same_name_are_not_taken_for_those_of_a_job(
+    client: FittingClient, tmp_path: Path
+) -> None:
+    files = [write_maturation(tmp_path / name / "control.csv", n) for name, n in (("exp1", 3), ("exp2", 4))]
+    first = client.start(body(files[0], output_dir=str(tmp_path / "out")))
+    client.finish(first)
+    second = client.start(body(files[1], output_dir=str(tmp_path / "out")))
+    client.finish(second)
+    assert client.results(second)["total"] == 4
+    replaced = client.http.get(f"/analysis/fitting/results/{first}")
+    assert "replaced by those of a later fit" in error_of(replaced, 404, "FILE_NOT_FOUND")
+
+
 def test_results_that_are_gone_are_told(client: FittingClient, traces: Path, tmp_path: Path) -> None:
     job_id = client.start(body(traces, output_dir=str(tmp_path / "out")))
     early = client.http.get(f"/analysis/fitting/results/{job_id}")

@@ -180,7 +180,7 @@ def _read_results(job: Job, request: Request, limit: int, offset: int) -> Fittin
         raise PathNotFoundError(
             f"the results of job {job.job_id} are no longer in {table}, or not complete: start it again"
         ) from error
-    if summary["request"] != asked.digest:
+    if job.job_id not in summary["runs"]:
         raise PathNotFoundError(
             f"the results of job {job.job_id} in {table} were replaced by those of a later fit; start it again, with "
             "another output_dir"

@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -48,6 +49,8 @@ class FitWork:
 
     folder: Path
     specification: FitSpecification
+    fingerprint: str
+    """SHA-256 of the trace file and of all that changes what comes out."""
     chunks: tuple[Chunk, ...]
 
     @property
@@ -75,7 +78,7 @@ class FitWork:
                 chunks = _cut(traces.n_cells)
                 plan = {"fingerprint": fingerprint, "chunks": [asdict(chunk) for chunk in chunks]}
                 write_text_atomically(folder / _PLAN_FILE, json.dumps(plan))
-        return cls(folder, specification, tuple(chunks))
+        return cls(folder, specification, fingerprint, tuple(chunks))
 
     def is_finished(self, chunk: Chunk) -> bool:
         """Whether a chunk has left what came out."""
@@ -114,7 +117,9 @@ class FitWork:
         return table
 
     def remove(self) -> None:
-        """Remove the folder, once the results are written."""
+        """Remove the folder, once the results are written; the plan first, so that no part of the rest counts."""
+        with suppress(OSError):
+            (self.folder / _PLAN_FILE).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _result(self, chunk: Chunk) -> Path:

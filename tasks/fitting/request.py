@@ -3,8 +3,6 @@
 Light, like `tasks.fitting.catalog`: whoever validates a request needs no kernels.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -74,14 +72,6 @@ class FittingRequest(RequestModel):
         if problems:
             raise ValueError("; ".join(problems))
         return self
-
-    @property
-    def digest(self) -> str:
-        """Digest of all in it that changes the numbers."""
-        asked = self.model_dump(mode="json", exclude={"csv_path", "output_dir", "parquet", "plots"})
-        if plugins := FITTING_MODELS.plugins_of([self.model_type]):
-            asked["plugins"] = plugins
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def result_folder(self) -> Path:

@@ -14,7 +14,8 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from tasks.fitting.catalog import FITTING_MODELS, FittingModel
-from tasks.traces import header_columns
+from tasks.trace_files import FALSE_TEXTS, TRUE_TEXTS
+from tasks.traces import read_columns
 
 GOOD_R_SQUARED = 0.9
 MEDIUM_R_SQUARED = 0.7
@@ -42,8 +43,10 @@ class ParameterSummary(TypedDict):
 class FitSummary(TypedDict):
     """What came out of all cells together."""
 
-    request: str
-    """Digest of the request, by which a later one that has replaced the results is told."""
+    fingerprint: str
+    """Digest of the trace file's content and of all that was asked: equal ones have equal results."""
+    runs: list[str]
+    """Flow runs whose results these are: the one that wrote them, and those before it with the same fingerprint."""
     model_type: str
     total_cells: int
     successful_fits: int
@@ -72,7 +75,6 @@ class FitRow(TypedDict):
 
 
 _KEY_COLUMNS = ("fov", "cell", "model_type", "success")
-_LONGEST_HEADER = 1 << 16
 _SUMMARY = TypeAdapter(FitSummary)
 
 
@@ -105,15 +107,14 @@ def read_rows(path: Path, offset: int = 0, limit: int | None = None) -> Iterator
 
     Raises `OSError` as it comes, and `ValueError` where it is not such a table.
     """
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         for fields in islice(csv.DictReader(file), offset, None if limit is None else offset + limit):
             yield _row(fields)
 
 
 def is_fit_table(path: Path) -> bool:
     """Whether a file begins as a table of fits does; raises `OSError` as it comes."""
-    with path.open(encoding="utf-8", errors="replace", newline="") as file:
-        return header_columns(file.readline(_LONGEST_HEADER).strip())[:4] == _KEY_COLUMNS
+    return read_columns(path)[: len(_KEY_COLUMNS)] == _KEY_COLUMNS
 
 
 def _row(fields: dict[str, str]) -> FitRow:
@@ -123,7 +124,7 @@ def _row(fields: dict[str, str]) -> FitRow:
             fov=int(fields["fov"]),
             cell=int(fields["cell"]),
             model_type=model.name,
-            success=fields["success"] == "True",
+            success=_truth(fields["success"]),
             r_squared=_number(fields["r_squared"]),
             fitted_params={one.name: _number(fields[one.name]) for one in model.parameters},
             std_errors={one.name: _number(fields[f"{one.name}_std_error"]) for one in model.fitted},
@@ -133,6 +134,12 @@ def _row(fields: dict[str, str]) -> FitRow:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the table is damaged: {error!r}") from error
+
+
+def _truth(text: str) -> bool:
+    if text not in (*TRUE_TEXTS, *FALSE_TEXTS):
+        raise ValueError(f"success: expected true or false; found {text!r}")
+    return text in TRUE_TEXTS
 
 
 def _number(text: str) -> float | None:
@@ -145,7 +152,8 @@ def read_summary(path: Path) -> FitSummary:
 
 
 def summarise(
-    request: str,
+    fingerprint: str,
+    runs: list[str],
     model: FittingModel,
     success: NDArray[np.bool_],
     r_squared: NDArray[np.float64],
@@ -157,8 +165,8 @@ def summarise(
 
     Parameters
     ----------
-    request
-        Its digest.
+    fingerprint, runs
+        See `FitSummary`.
     estimates, at_bound
         (c,) of each fitted parameter.
     """
@@ -167,7 +175,8 @@ def summarise(
     medium = int(np.count_nonzero(known >= MEDIUM_R_SQUARED)) - good
     remarks, counts = np.unique([reason for reason in reasons if reason], return_counts=True)
     return FitSummary(
-        request=request,
+        fingerprint=fingerprint,
+        runs=runs,
         model_type=model.name,
         total_cells=len(success),
         successful_fits=int(success.sum()),

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,46 +11,57 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 from numpy.typing import NDArray
 
-from tasks.fitting.files import FitFiles
 from tasks.fitting.fit import FitTable, bound_names
 from tasks.fitting.linear_algebra import AT_HIGH, AT_LOW
-from tasks.fitting.request import FittingRequest
-from tasks.fitting.results import FitSummary, summarise, table_text
-from tasks.output.atomic import replacing, write_text_atomically
+from tasks.fitting.plan import FitPlan
+from tasks.fitting.results import FitSummary, read_summary, summarise, table_text
+from tasks.output.atomic import replacing, sync_file, write_durably
 from tasks.output.os_errors import told
 
 
-def write_results(
-    files: FitFiles, table: FitTable, fovs: NDArray[np.int32], cells: NDArray[np.int32], request: FittingRequest
-) -> FitSummary:
+def write_results(plan: FitPlan, table: FitTable, fingerprint: str, run_id: str) -> FitSummary:
     """Write table and summary in place of all that an earlier fit of the same name has left.
 
     Parameters
     ----------
-    fovs, cells
-        (c,) FOV and number of each cell.
+    fingerprint
+        Of the traces and of what was asked, see `FitWork`.
+    run_id
+        Flow run that has fitted them.
 
     Raises
     ------
     OutputError
         Where they cannot be written.
     """
+    files = plan.files
     model = table.specification.model
-    columns = table_columns(table, fovs, cells)
-    # The summary comes last and goes first: what is beside one belongs to it.
-    with told("replace", files.summary):
-        for path in (files.summary, files.parquet, *files.plots()):
-            path.unlink(missing_ok=True)
-    write_text_atomically(files.table, table_text(model, columns))
-    if request.parquet:
-        _write_parquet(files.parquet, columns)
-    summary = summary_of(table, request)
-    write_text_atomically(files.summary, json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    columns = table_columns(table, plan.traces.fovs, plan.traces.cells)
+    summary = summary_of(table, fingerprint, _runs(files.summary, fingerprint, run_id))
+    with ExitStack() as placing:
+        # Files get their places in the opposite order, the summary last: what is beside one belongs to it.
+        _write_text(files.summary, json.dumps(summary, indent=2, ensure_ascii=False) + "\n", placing)
+        if plan.request.parquet:
+            placing.enter_context(told("write", files.parquet))
+            temporary = placing.enter_context(replacing(files.parquet))
+            parquet.write_table(pa.table(columns), temporary)
+            sync_file(temporary)
+        _write_text(files.table, table_text(model, columns), placing)
+        # Only now that all of the new ones are on the disk: where there is no room for them, the old ones stay.
+        with told("replace", files.summary):
+            for path in (files.summary, files.parquet, *files.plots()):
+                path.unlink(missing_ok=True)
     return summary
 
 
 def table_columns(table: FitTable, fovs: NDArray[np.int32], cells: NDArray[np.int32]) -> dict[str, Sequence[Any]]:
-    """All columns of the table, by name."""
+    """All columns of the table, by name.
+
+    Parameters
+    ----------
+    fovs, cells
+        (c,) FOV and number of each cell.
+    """
     model = table.specification.model
     return {
         "fov": fovs.tolist(),
@@ -65,12 +77,13 @@ def table_columns(table: FitTable, fovs: NDArray[np.int32], cells: NDArray[np.in
     }
 
 
-def summary_of(table: FitTable, request: FittingRequest) -> FitSummary:
+def summary_of(table: FitTable, fingerprint: str, runs: list[str]) -> FitSummary:
     """Totals, quality, and the distribution of each parameter."""
     model = table.specification.model
     at_bound = (table.places == AT_LOW) | (table.places == AT_HIGH)
     return summarise(
-        request.digest,
+        fingerprint,
+        runs,
         model,
         table.success,
         table.r_squared,
@@ -80,6 +93,18 @@ def summary_of(table: FitTable, request: FittingRequest) -> FitSummary:
     )
 
 
-def _write_parquet(path: Path, columns: dict[str, Sequence[Any]]) -> None:
-    with told("write", path), replacing(path) as temporary:
-        parquet.write_table(pa.table(columns), temporary)
+def _runs(summary: Path, fingerprint: str, run_id: str) -> list[str]:
+    """Runs whose results the new ones are: this one, and those that have left the same before."""
+    try:
+        earlier = read_summary(summary)
+    except (OSError, ValueError):
+        return [run_id]
+    same = earlier["runs"] if earlier["fingerprint"] == fingerprint else []
+    return [*(run for run in same if run != run_id), run_id]
+
+
+def _write_text(path: Path, text: str, placing: ExitStack) -> None:
+    """Write a file under another name, which gets its own when the stack is left."""
+    content = text.encode()
+    placing.enter_context(told("write", path, needs=len(content)))
+    write_durably(placing.enter_context(replacing(path)), content)
