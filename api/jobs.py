@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from prefect.client.schemas.objects import Artifact, FlowRun, State, StateType
 
-from tasks.job_marks import PROCESSING_DEPLOYMENT, TOTAL_LABEL
+from tasks.job_marks import INPUT_LABEL, PROCESSING_DEPLOYMENT, TOTAL_LABEL
 
 JobStatus = Literal["pending", "running", "completed", "failed", "cancelled"]
 KindName = Literal["processing", "merge", "fitting"]
@@ -84,6 +84,8 @@ class Job:
     name: str
     parameters: dict[str, Any]
     request_digest: str | None
+    input_fingerprint: str | None
+    """Of the recording that it is to process; None where a run that was started elsewhere does not say so."""
     url: str | None
     """Its page in the Prefect UI."""
 
@@ -137,6 +139,7 @@ class Job:
             name=run.name,
             parameters=dict(run.parameters),
             request_digest=_text(run.labels.get(REQUEST_LABEL)),
+            input_fingerprint=_text(run.labels.get(INPUT_LABEL)),
             url=f"{ui_url}/runs/flow-run/{run.id}" if ui_url else None,
         )
 

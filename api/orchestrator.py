@@ -58,7 +58,7 @@ from api.jobs import (
 from api.settings import Settings
 from api.status_board import StatusBoard
 from api.webhooks import WEBHOOK_LABEL
-from tasks.job_marks import FOLDER_TAG_PREFIX, TAKEN_UP_LABEL, TOTAL_LABEL
+from tasks.job_marks import FOLDER_TAG_PREFIX, INPUT_LABEL, TAKEN_UP_LABEL, TOTAL_LABEL
 
 POOL = "pyama"
 """Work pool of the jobs that compute; its limit is PYAMA_MAX_JOBS."""
@@ -103,12 +103,15 @@ class NewJob:
     idempotency_key: str | None
     webhook: str | None = None
     """Address that is to be told of its end."""
+    input_fingerprint: str | None = None
+    """Of the recording that it is to process."""
 
     @property
     def labels(self) -> dict[str, str | int]:
         """What its run carries along."""
         labels: dict[str, str | int] = {TOTAL_LABEL: self.total, REQUEST_LABEL: self.digest}
-        return labels if self.webhook is None else {**labels, WEBHOOK_LABEL: self.webhook}
+        others = {WEBHOOK_LABEL: self.webhook, INPUT_LABEL: self.input_fingerprint}
+        return labels | {label: text for label, text in others.items() if text is not None}
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from pydantic import BaseModel, Field
 
 from api.file_items import printable
 from api.jobs import Job
+from tasks.acquisition import recording_name
 from tasks.configuration import WorkflowRequest
 from tasks.output import INDEX_FILE, fov_directories, parameter_fingerprint, read_manifest
-from tasks.output.manifest import is_complete
+from tasks.output.manifest import Manifest, is_complete
 
 _FAILED = "failed: "
 
@@ -54,8 +55,7 @@ def collect_results(job: Job, table: str | None) -> Results:
     fovs = []
     for fov in _asked_for(request, job.total, directories):
         manifest = read_manifest(directories[fov]) if fov in directories else None
-        ours = manifest is not None and manifest.fingerprint.parameters == wanted
-        if manifest is not None and ours and is_complete(directories[fov], manifest):
+        if manifest is not None and _belongs_to(job, manifest, wanted) and is_complete(directories[fov], manifest):
             traces = directories[fov] / manifest.layout.traces
             fovs.append(
                 FovSummary(
@@ -71,6 +71,18 @@ def collect_results(job: Job, table: str | None) -> Results:
         else:
             fovs.append(FovSummary(fov=fov, status="missing", reason=job.error or job.message))
     return Results(output_dir, index if index.is_file() else None, tuple(fovs))
+
+
+def _belongs_to(job: Job, manifest: Manifest, parameters: str) -> bool:
+    """Whether a FOV was made from what a job reads, with its parameters; another run may have overwritten it since.
+
+    The recording need not be there any more. A run that was started elsewhere tells its name alone.
+    """
+    if job.input_fingerprint is None:
+        same_input = manifest.input.name == recording_name(Path(job.input_path or ""))
+    else:
+        same_input = manifest.fingerprint.input == job.input_fingerprint
+    return same_input and manifest.fingerprint.parameters == parameters
 
 
 def _asked_for(request: WorkflowRequest, n_fovs: int, present: Iterable[int]) -> list[int]:

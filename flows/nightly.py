@@ -26,7 +26,7 @@ from prefect.states import Completed, Failed
 
 from flows.stopping import Deadline, ends_cancelled
 from tasks.errors import InvalidParametersError, PyamaError
-from tasks.job_marks import FOUND_LABEL, PROCESSING_DEPLOYMENT, SCAN_LABEL, TOTAL_LABEL, folder_tag
+from tasks.job_marks import FOUND_LABEL, INPUT_LABEL, PROCESSING_DEPLOYMENT, SCAN_LABEL, TOTAL_LABEL, folder_tag
 from tasks.new_acquisitions import LeftOut, NewRecording, ScanRequest, attempt_key, scan
 
 MOST_ATTEMPTS = 3
@@ -155,7 +155,11 @@ def _outcome(client: SyncPrefectClient, deployment_id: UUID, finding: NewRecordi
         name=finding.plan.metadata.path.name,
         tags=[tag],
         idempotency_key=keys[last],
-        labels={TOTAL_LABEL: len(finding.plan.fovs), SCAN_LABEL: str(flow_run.id)},
+        labels={
+            TOTAL_LABEL: len(finding.plan.fovs),
+            INPUT_LABEL: finding.plan.provenance.fingerprint.input,
+            SCAN_LABEL: str(flow_run.id),
+        },
     )
     if run.labels.get(SCAN_LABEL) != str(flow_run.id):
         return Outcome(finding.recording, "skipped", "another scan has just started this job", str(run.id))

@@ -16,9 +16,11 @@ from api.metrics import RequestMetrics
 from api.middleware import Outcome
 from api.orchestrator import CONTROL_POOL, POOL, state_filter
 from api.status_board import StatusBoard
+from api.workflow_results import collect_results
 from deployments.deploying import DEPLOYMENTS
-from tasks.job_marks import TOTAL_LABEL
+from tasks.job_marks import INPUT_LABEL, TOTAL_LABEL
 from tests.engines import ROOT
+from tests.output_worker import make_provenance, make_request, write_fov
 
 
 def run(state: State[Any], run_count: int = 0) -> FlowRun:
@@ -206,3 +208,25 @@ def test_prefect_yaml_tells_of_the_same_deployments() -> None:
         for one in told
     ] == [(one.entrypoint, "pyama", one.pool, ["pyama", one.tag]) for one in DEPLOYMENTS]
     assert {one.pool for one in DEPLOYMENTS} <= pools
+
+
+@pytest.mark.parametrize(
+    ("labels", "there", "status"),
+    [
+        ({INPUT_LABEL: "a" * 64}, {}, "completed"),
+        ({INPUT_LABEL: "a" * 64}, {"content": "b"}, "missing"),
+        ({INPUT_LABEL: "a" * 64}, {"min_frames": 3}, "missing"),
+        ({}, {"content": "b"}, "completed"),  # started elsewhere, it tells no more than the name
+        ({}, {"recording": "other.nd2"}, "missing"),
+    ],
+)
+def test_results_are_those_of_the_recording_that_the_job_has_read(
+    labels: dict[str, str], there: dict[str, Any], status: str, tmp_path: Path
+) -> None:
+    write_fov(tmp_path, 0, make_provenance(**there))
+    ended = run(State(type=StateType.COMPLETED)).model_copy(
+        update={"parameters": make_request(tmp_path).model_dump(mode="json"), "labels": {TOTAL_LABEL: 1} | labels}
+    )
+    job = Job.of(ended, None, None)
+    assert job is not None
+    assert [fov.status for fov in collect_results(job, None).fovs] == [status]

@@ -130,6 +130,7 @@ async def start_workflow(body: WorkflowBody, request: Request, idempotency_key: 
         digest=digest,
         idempotency_key=idempotency_key,
         webhook=body.webhook_url,
+        input_fingerprint=plan.provenance.fingerprint.input,
     )
     job = await orchestrator.start(new)
     return StartAnswer(job_id=job.job_id)
