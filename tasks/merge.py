@@ -19,6 +19,7 @@ import numpy as np
 
 from tasks.errors import OutputConflictError, TraceFileError
 from tasks.merge_plan import MergePlan, SamplePlan
+from tasks.output import read_manifest
 from tasks.output.atomic import discard, sync_folder
 from tasks.output.layout import MERGE_ATTEMPT, temporary_name
 from tasks.output.os_errors import told
@@ -70,7 +71,7 @@ def merge(plan: MergePlan, on_fov: FovListener = lambda _: None) -> list[MergedS
             n_cells = n_rows = 0
             with ExitStack() as opened:
                 files = _open_files(folder, outputs, opened, parquet=plan.parquet)
-                read = partial(_read_portion, outputs=outputs, columns=plan.columns)
+                read = partial(_read_portion, outputs=outputs, plan=plan)
                 for portion in _ahead(readers, read, sample.tables.items()):
                     for text, formats in zip(portion.texts, files, strict=True):
                         for file in formats:
@@ -111,10 +112,11 @@ def _ahead(
             future.cancel()
 
 
-def _read_portion(numbered: tuple[int, Path], outputs: Sequence["_Output"], columns: tuple[str, ...]) -> _Portion:
+def _read_portion(numbered: tuple[int, Path], outputs: Sequence["_Output"], plan: MergePlan) -> _Portion:
     """Read a table, and put its good rows together for each output, sorted by cell and frame."""
     fov, table = numbered
-    rows = _read_rows(table, columns)
+    columns = plan.columns
+    rows = _read_rows(table, plan)
     try:
         good = np.flatnonzero(truths(rows, columns.index("good"), "good"))
         fovs, cells, frames = (whole_numbers(rows, columns.index(key), key)[good] for key in ("fov", "cell", "frame"))
@@ -138,14 +140,18 @@ def _refuse_repetitions(table: Path, cells: Indices, frames: Indices) -> None:
         raise TraceFileError(f"{table}: expected one row for each cell and frame; found several of {where}")
 
 
-def _read_rows(table: Path, columns: tuple[str, ...]) -> TableRows:
+def _read_rows(table: Path, plan: MergePlan) -> TableRows:
     with told("read", table):
         # Between the plan and now, somebody may have put another table in its place.
-        if read_columns(table) != columns:
+        if read_columns(table) != plan.columns:
             raise TraceFileError(f"{table} has other columns than it had a moment ago; merge again")
         text = np.fromfile(table, np.uint8)
+    # Looked at after the table: one that was replaced before it was read is found out.
+    manifest = read_manifest(table.parent)
+    if manifest is not None and manifest.fingerprint != plan.fingerprint:
+        raise TraceFileError(f"{table} was made anew, from another recording or with other parameters; merge again")
     try:
-        return split_rows(_below_header(text), len(columns))
+        return split_rows(_below_header(text), len(plan.columns))
     except TraceFileError as error:
         raise TraceFileError(f"{table}, {error}") from error
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from pydantic import Field
 
+from tasks.comparable import MadeAlike
 from tasks.configuration import AbsolutePath, RequestModel
 from tasks.errors import InvalidParametersError
 from tasks.features import feature_columns
-from tasks.output import MANIFEST_FILE, FovLayout, Manifest, check_free, read_manifest
+from tasks.output import MANIFEST_FILE, Fingerprint, FovLayout, check_free, read_manifest
 from tasks.output.layout import INSPECTED_ENDING, fov_directory, has_room
 from tasks.output.os_errors import told
-from tasks.samples import Sample, examine_samples, format_fovs
+from tasks.samples import Sample, examine_samples, fovs_in_words
 from tasks.traces import IDENTITY_COLUMNS, read_columns
 
 _TABLE_ENDING = "traces.csv"
@@ -61,6 +62,8 @@ class MergePlan:
     """Columns of all tables."""
     samples: tuple[SamplePlan, ...]
     parquet: bool
+    fingerprint: Fingerprint | None
+    """What the tables were made from and with; None where no FOV tells."""
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -111,7 +114,7 @@ def make_merge_plan(request: MergeRequest, check_path: PathCheck = lambda _: Non
     problems += _clashing_files(plans, features) + _long_files(plans, features)
     if problems:
         raise InvalidParametersError(_listed(problems))
-    return MergePlan(output_dir, examined.columns, tuple(plans), request.parquet)
+    return MergePlan(output_dir, examined.columns, tuple(plans), request.parquet, examined.made.fingerprint)
 
 
 def _read_samples(path: Path) -> tuple[list[Sample], list[str]]:
@@ -136,7 +139,7 @@ def _shared_fovs(samples: list[Sample]) -> list[str]:
             else:
                 owner[fov] = sample.name
         problems += [
-            f"samples {other!r} and {sample.name!r} overlap: {_fovs(fovs)} in both; a FOV belongs to one sample"
+            f"samples {other!r} and {sample.name!r} overlap: {fovs_in_words(fovs)} in both; a FOV belongs to one sample"
             for other, fovs in shared.items()
         ]
     return problems
@@ -171,8 +174,7 @@ class _Tables:
         self.columns: tuple[str, ...] = ()
         self._check_path = check_path
         self._reference: Path | None = None
-        self._first: Manifest | None = None
-        self._foreign: list[int] = []
+        self.made = MadeAlike()
         self._problems: list[str] = []
 
     def find(self, input_dir: Path, sample: Sample) -> dict[int, Path]:
@@ -190,20 +192,15 @@ class _Tables:
                 tables[fov] = table
         if missing:
             self._problems.append(
-                f"sample {sample.name!r}: there is no traces table of {_fovs(missing)} in {input_dir}; "
+                f"sample {sample.name!r}: there is no traces table of {fovs_in_words(missing)} in {input_dir}; "
                 "process what is missing, or correct the sample"
             )
         return tables
 
     def problems(self) -> list[str]:
         """All that is wrong."""
-        if not self._foreign or self._first is None:
-            return self._problems
-        foreign = (
-            f"{_fovs(self._foreign)}: from another recording or with other parameters than FOV {self._first.fov}, "
-            "so that their numbers cannot be compared; process them alike"
-        )
-        return [*self._problems, foreign]
+        foreign = self.made.problem()
+        return self._problems if foreign is None else [*self._problems, foreign]
 
     def _find_table(self, directory: Path, fov: int) -> Path | None:
         """The table as a person has corrected it, or as it was computed; None where there is neither."""
@@ -227,9 +224,7 @@ class _Tables:
         manifest = read_manifest(directory)
         if manifest is None:
             return
-        self._first = self._first or manifest
-        if manifest.fingerprint != self._first.fingerprint:
-            self._foreign.append(layout.fov)
+        self.made.add(manifest)
         record = manifest.files.get(layout.traces)
         path = directory / layout.traces
         if record is not None and not inspected and (size := path.stat().st_size) != record.bytes:
@@ -273,10 +268,6 @@ def _difference(columns: tuple[str, ...], reference: tuple[str, ...]) -> str:
     more = [name for name in columns if name not in reference]
     parts = [f"{what}: {', '.join(names)}" for what, names in (("not there", missing), ("too many", more)) if names]
     return "; ".join(parts)
-
-
-def _fovs(fovs: list[int]) -> str:
-    return f"FOV{'s' * (len(fovs) > 1)} {format_fovs(fovs)}"
 
 
 def _listed(problems: list[str]) -> str:

@@ -156,6 +156,11 @@ def format_fovs(fovs: list[int]) -> str:
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
+def fovs_in_words(fovs: list[int]) -> str:
+    """Name FOVs in a sentence: `FOV 3`, or `FOVs 0-4, 7`."""
+    return f"FOV{'s' * (len(fovs) > 1)} {format_fovs(fovs)}"
+
+
 def _read_content(path: Path) -> object:
     return _as_text(read_yaml(path, "samples file", TextLoader))
 

@@ -1,6 +1,7 @@
 """Merging, held to its oracle, byte for byte; and that it leaves all files or none."""
 
 import gc
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from tasks.trace_files import describe_traces, read_traces
 from tests.namespaces import mount_namespace
 from tests.oracles import merge as oracle
 from tests.tables import COLUMNS, merge_request, table_text, write_folder, write_table
+from tests.test_merge_plan import make_fov
 
 DATA = Path(__file__).parent / "data"
 FILES = ("_area_ch_0.csv", "_intensity_total_ch_1.csv", "_merged.csv")
@@ -201,6 +203,17 @@ def test_a_table_that_has_changed_since_it_was_looked_at_is_refused(tmp_path: Pa
     write_table(tmp_path / "results", 0, table_text(0).replace("area_ch_0", "area_ch_1"))
     with pytest.raises(TraceFileError, match="other columns than it had a moment ago"):
         merge(plan)
+
+
+def test_a_table_of_other_parameters_that_has_come_since_it_was_looked_at_is_refused(tmp_path: Path) -> None:
+    for fov in (0, 1):
+        make_fov(tmp_path, fov, table_text(fov))
+    plan = plan_of(tmp_path, {"all": "0-1"})
+    shutil.rmtree(tmp_path / "results" / "fov_001")
+    make_fov(tmp_path, 1, table_text(1), min_area=77)
+    with pytest.raises(TraceFileError, match=r"film_fov_001_traces\.csv was made anew, from another recording or with"):
+        merge(plan)
+    assert written(plan.output_dir) == {}
 
 
 def test_a_folder_in_the_place_of_a_file_keeps_all_files_out(tmp_path: Path) -> None:
