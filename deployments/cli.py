@@ -298,7 +298,8 @@ def export(
         Path | None, typer.Option(metavar="FILE.h5ad", help="File that takes one merged table, as AnnData.")
     ] = None,
     experiment: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What the tables belong to. Default: the name of their folder.")
+        str | None,
+        typer.Option(metavar="NAME", help="What the tables belong to. Default: the path of their folder."),
     ] = None,
 ) -> None:
     """Give results to other programs: into a database, or as AnnData.

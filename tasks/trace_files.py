@@ -224,7 +224,9 @@ def read_all_columns(path: Path, header: TraceHeader) -> Iterator[pa.RecordBatch
     """
     types = {name: _TYPES.get(name, pa.float64()) for name in header.columns}
     try:
-        yield from _batches(path, header, types)
+        for batch in _batches(path, header, types):
+            _refuse_gaps(path, header, types, batch)
+            yield batch
     except pa.ArrowInvalid as error:
         raise _fault(path, header, types, str(error)) from error
 
@@ -272,11 +274,7 @@ def _read_rows(path: Path, header: TraceHeader, column: str) -> tuple[dict[str, 
     n_left_out = 0
     try:
         for batch in _batches(path, header, types):
-            for name in names:
-                if batch.column(name).null_count:
-                    raise _fault(path, header, types, f"a field of the column {name} is empty")
-            if not np.isfinite(batch.column("time").to_numpy()).all():
-                raise _fault(path, header, types, "a time is not finite")
+            _refuse_gaps(path, header, types, batch)
             if "good" in types:
                 n_rows = batch.num_rows
                 batch = batch.filter(batch.column("good"))
@@ -290,6 +288,15 @@ def _read_rows(path: Path, header: TraceHeader, column: str) -> tuple[dict[str, 
         raise TraceFileError(f"{path.name} holds no trace: expected a row for each cell and time point; found {found}")
     # One column after the other, so that at no time all of them are there twice.
     return {name: np.concatenate(parts.pop(name)) for name in list(parts)}, n_left_out
+
+
+def _refuse_gaps(path: Path, header: TraceHeader, types: dict[str, pa.DataType], batch: pa.RecordBatch) -> None:
+    """Make sure that each row tells its cell and its time."""
+    for name in (name for name in _TYPES if name in types):
+        if batch.column(name).null_count:
+            raise _fault(path, header, types, f"a field of the column {name} is empty")
+    if not np.isfinite(batch.column("time").to_numpy()).all():
+        raise _fault(path, header, types, "a time is not finite")
 
 
 def _batches(path: Path, header: TraceHeader, types: dict[str, pa.DataType]) -> Iterator[pa.RecordBatch]:

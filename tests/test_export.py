@@ -21,6 +21,7 @@ from tasks.export.database import export_table, opened_database
 from tasks.export.sources import Source, find_sources
 from tests.program import mistake, run_pyama
 from tests.tables import table_text, write_folder, write_table
+from tests.test_merge_plan import make_fov
 
 POSTGRESQL = os.environ.get("PYAMA_TEST_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
 FIT_TABLE = """\
@@ -61,7 +62,7 @@ def key(row: Mapping[str, Any]) -> tuple[int, int, int]:
 
 
 def the_table(folder: Path, text: str, name: str = "control_merged.csv") -> Source:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text(text)
     (source,) = find_sources([folder / name])
     return source
@@ -81,7 +82,7 @@ def test_a_merged_table_arrives_as_it_stands(url: str, tmp_path: Path, monkeypat
         (table,) = rows_of(engine, "pyama_table")
     assert heard == [4, 8, 9]
     assert (table["experiment"], table["name"], table["kind"], table["n_rows"]) == (
-        "merged", "control_merged.csv", "traces", 9,
+        str(tmp_path / "merged"), "control_merged.csv", "traces", 9,
     )  # fmt: skip
     expected = list(csv.DictReader(lines))
     told = {key(row): row for row in observations}
@@ -138,6 +139,8 @@ def test_a_table_that_does_not_fit_leaves_what_was_there(url: str, tmp_path: Pat
             export_table(engine, the_table(tmp_path / "merged", twice))
         with pytest.raises(TraceFileError, match=r"line 8, column time: expected a number; found 'x'"):
             export_table(engine, the_table(tmp_path / "merged", table_text(0) + table_text(0).splitlines()[1].replace("0.000000,True", "x,True", 1) + "\n"))  # fmt: skip # noqa: E501
+        with pytest.raises(TraceFileError, match=r"line 2, column time: expected a number; found ''"):
+            export_table(engine, the_table(tmp_path / "merged", table_text(0).replace(",0.000000,True", ",,True", 1)))
         assert [rows_of(engine, name) for name in ("pyama_table", "pyama_observation", "pyama_measurement")] == before
 
 
@@ -198,7 +201,34 @@ def test_sources_of_a_processed_folder_are_its_inspected_tables(tmp_path: Path) 
     found = find_sources([tmp_path / "results"])
     assert [source.name for source in found] == [f"film_fov_00{fov}_traces.csv" for fov in range(3)]
     assert found[1].path == inspected
-    assert {source.experiment for source in found} == {"results"}
+    assert {source.experiment for source in found} == {str(tmp_path / "results")}
+
+
+def test_tables_of_folders_of_the_same_name_do_not_replace_each_other(url: str, tmp_path: Path) -> None:
+    for experiment in ("exp1", "exp2"):
+        the_table(tmp_path / experiment / "merged", table_text(0))
+    with opened_database(url) as engine:
+        for experiment in ("exp1", "exp2"):
+            (source,) = find_sources([tmp_path / experiment / "merged"])
+            assert export_table(engine, source) == "written"
+        assert len(rows_of(engine, "pyama_table")) == 2
+
+
+def test_fovs_that_were_not_made_alike_are_refused(tmp_path: Path) -> None:
+    make_fov(tmp_path, 0, table_text(0))
+    make_fov(tmp_path, 1, table_text(1))
+    assert len(find_sources([tmp_path / "results"])) == 2
+    make_fov(tmp_path, 2, table_text(2), min_area=77)
+    with pytest.raises(TraceFileError, match=r"results: FOV 2: from another recording or with other parameters than"):
+        find_sources([tmp_path / "results"])
+
+
+def test_a_database_that_does_not_return_what_is_inserted_will_do(tmp_path: Path) -> None:
+    source = the_table(tmp_path / "merged", table_text(0))
+    with opened_database(f"sqlite:///{tmp_path}/export.db") as engine:
+        engine.dialect.insert_returning = False  # as MySQL's
+        assert export_table(engine, source) == "written"
+        assert {row["table_id"] for row in rows_of(engine, "pyama_observation")} == {1}
 
 
 def test_all_that_cannot_be_exported_is_told(tmp_path: Path) -> None:

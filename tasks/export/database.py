@@ -17,8 +17,8 @@ Five tables, which are made where they are not there:
 `pyama_fit_parameter`
     A row for each parameter of each of them: `table_id, fov, cell, parameter`, `value`, `std_error`, `at_bound`.
 
-A table is there whole or not at all. Exported again, it is left alone where the file has not changed, and replaced
-where it has.
+A table is there whole or not at all. Exported again under the same experiment and name, it is left alone where the
+file has not changed, and replaced where it has.
 """
 
 import math
@@ -178,7 +178,9 @@ def _export(engine: sa.Engine, source: Source, digest: str, on_rows: RowListener
             for table in (_observations, _measurements, _fits, _fit_parameters):
                 connection.execute(table.delete().where(table.c.table_id == known.id))
             connection.execute(_tables.delete().where(_tables.c.id == known.id))
-        table_id = connection.execute(_tables.insert().values(about).returning(_tables.c.id)).scalar_one()
+        connection.execute(_tables.insert().values(about))
+        # Asked for apart: not every database returns what it has inserted.
+        table_id = connection.execute(sa.select(_tables.c.id).where(_is(source))).scalar_one()
         write = _write_traces if source.kind == "traces" else _write_fits
         n_rows = write(connection, source, table_id, on_rows)
         connection.execute(_tables.update().where(_tables.c.id == table_id).values(n_rows=n_rows))
@@ -187,8 +189,12 @@ def _export(engine: sa.Engine, source: Source, digest: str, on_rows: RowListener
 
 def _known(connection: sa.Connection, source: Source) -> sa.Row[Any] | None:
     """Row of a table that is there already; nobody else replaces it meanwhile."""
-    same = (_tables.c.experiment == source.experiment) & (_tables.c.name == source.name)
-    return connection.execute(_tables.select().where(same).with_for_update()).one_or_none()
+    return connection.execute(_tables.select().where(_is(source)).with_for_update()).one_or_none()
+
+
+def _is(source: Source) -> sa.ColumnElement[bool]:
+    """By what a table is known."""
+    return (_tables.c.experiment == source.experiment) & (_tables.c.name == source.name)
 
 
 def _write_traces(connection: sa.Connection, source: Source, table_id: int, on_rows: RowListener) -> int:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tasks.comparable import MadeAlike
 from tasks.errors import TraceFileError
 from tasks.features import feature_columns
 from tasks.fitting.results import is_fit_table
-from tasks.output import fov_directories
+from tasks.output import fov_directories, read_manifest
 from tasks.output.layout import INSPECTED_ENDING
 from tasks.output.os_errors import told
 from tasks.trace_files import read_header
@@ -55,23 +56,24 @@ def find_sources(paths: Iterable[Path], experiment: str | None = None) -> list[S
     Parameters
     ----------
     experiment
-        What they belong to; by default each to the folder that it was found in, by the name of that.
+        What they belong to; by default each to the folder that it was found in, by the full path of that.
 
     Raises
     ------
     TraceFileError
-        Listing all that is no such table; or where two of an experiment have the same name.
+        Listing all that is no such table; or where two of an experiment have the same name, or the FOVs of a folder
+        were not made alike.
     """
     sources: list[Source] = []
-    problems = []
+    problems: list[str] = []
     for path in paths:
         folder = (path if path.is_dir() else path.parent).resolve()
-        tables = _tables_of(path) if path.is_dir() else [path]
+        tables = _tables_of(path, problems) if path.is_dir() else [path]
         if not tables:
             problems.append(f"{path} holds no table of traces, of a merge or of fits")
         for table in tables:
             try:
-                sources.append(Source(table, _kind(table), experiment or folder.name))
+                sources.append(Source(table, _kind(table), experiment or str(folder)))
             except OSError as error:
                 problems.append(f"{table} cannot be read: {error.strerror}")
             except TraceFileError as error:
@@ -82,15 +84,19 @@ def find_sources(paths: Iterable[Path], experiment: str | None = None) -> list[S
     return sources
 
 
-def _tables_of(folder: Path) -> list[Path]:
+def _tables_of(folder: Path, problems: list[str]) -> list[Path]:
     directories = fov_directories(folder)
     if not directories:
         return sorted([*folder.glob("*_merged.csv"), *folder.glob("*_fitted_*.csv")])
     tables = []
-    for _, directory in sorted(directories.items()):
+    made = MadeAlike()
+    for directory in directories.values():
+        made.add(read_manifest(directory))
         for table in sorted(directory.glob(f"*{_TRACES_ENDING}")):
             inspected = table.with_name(table.name.removesuffix(".csv") + INSPECTED_ENDING)
             tables.append(inspected if inspected.exists() else table)
+    if (foreign := made.problem()) is not None:
+        problems.append(f"{folder}: {foreign}")
     return tables
 
 
