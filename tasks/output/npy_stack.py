@@ -1,4 +1,4 @@
-"""Stacks as `.npy` files, which are mapped into memory by whoever looks at them."""
+"""Stacks as `.npy` files, of which whoever looks at them reads single frames, see `tasks.output.stack_reading`."""
 
 import errno
 import io
