@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -154,9 +155,14 @@ class _FileSet:
 
     def __init__(self, document: _Document) -> None:
         self._document = document
-        self.files: list[Path] = []
-        self._numbers: dict[str | None, int] = {}
+        self._numbers: dict[Path, int] = {}
+        self._number_of_name: dict[str | None, int] = {}
         self._alone = len({block.file_name for image in document.xml.images for block in image.blocks}) <= 1
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """All files, by number."""
+        return list(self._numbers)
 
     @classmethod
     def of(cls, document: _Document) -> "_FileSet":
@@ -171,7 +177,7 @@ class _FileSet:
         for image in document.xml.images:
             for block in image.blocks:
                 found._number(block)
-        if not found.files:
+        if not found._numbers:
             raise RefusedError("its OME-XML does not tell where the images are")
         return found
 
@@ -211,12 +217,10 @@ class _FileSet:
         return pages
 
     def _number(self, block: Block) -> int:
-        number = self._numbers.get(block.file_name)
+        number = self._number_of_name.get(block.file_name)
         if number is None:
-            path = self._path(block)
-            if path not in self.files:
-                self.files.append(path)
-            number = self._numbers[block.file_name] = self.files.index(path)
+            number = self._numbers.setdefault(self._path(block), len(self._numbers))
+            self._number_of_name[block.file_name] = number
         return number
 
     def _path(self, block: Block) -> Path:
