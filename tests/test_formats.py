@@ -834,3 +834,14 @@ def test_labels_that_are_added_to_an_ome_zarr_do_not_matter(tmp_path: Path) -> N
     (path / "0" / "labels").mkdir()
     (path / "0" / "labels" / ".zgroup").write_text("{}")
     assert input_fingerprint(path) == before
+
+
+def test_files_that_others_leave_in_an_ome_zarr_do_not_matter(tmp_path: Path) -> None:
+    path = written(tmp_path, "ome-zarr-0.4")
+    before = input_fingerprint(path)
+    for name in (".DS_Store", "._0", ".nfs000000000001"):
+        (path / "0" / name).write_bytes(b"stray")
+    assert input_fingerprint(path) == before
+    with (path / "0" / ".zattrs").open("a") as attributes:
+        attributes.write(" ")
+    assert input_fingerprint(path) != before

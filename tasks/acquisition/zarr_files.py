@@ -19,6 +19,8 @@ from tasks.acquisition.damage import RefusedError
 _LARGEST_FILE = 1 << 28
 _LABELS = "labels"
 """Group of label images, which others add to a recording later."""
+_DOT_FILES = frozenset({".zarray", ".zattrs", ".zgroup", ".zmetadata"})
+"""Those that are part of a recording; others are left by file managers and network file systems."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,14 @@ def read_node(folder: Path, root: Path) -> Node:
 
 
 def zarr_files(path: Path) -> Sequence[Path]:
-    """Files of a recording, sorted; those of label images, which are added later, are left out."""
+    """Files of a recording, sorted; those of label images, which are added later, and stray ones are left out."""
     return sorted(_walk(path.resolve()))
 
 
 def _walk(root: Path) -> Iterator[Path]:
     for where, folders, files in os.walk(root):
         folders[:] = [name for name in folders if name != _LABELS and not (Path(where) / name).is_symlink()]
-        yield from (Path(where) / name for name in files)
+        yield from (Path(where) / name for name in files if not name.startswith(".") or name in _DOT_FILES)
 
 
 def _read_json(path: Path, root: Path) -> Mapping[str, Any] | None:
