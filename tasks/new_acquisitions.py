@@ -17,6 +17,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,9 +34,10 @@ from tasks.acquisition import (
     recording_files,
     suggest_channels,
 )
+from tasks.acquisition.damage import errors_as
 from tasks.acquisition.formats import COMPANION_ENDING, OME_TIFF_ENDINGS, SERIES_ENDING, TIFF_ENDINGS
 from tasks.configuration import AbsolutePath, Channels, Model, Parameters, RequestModel, WorkflowRequest
-from tasks.errors import InvalidParametersError, OutputError, RecordingError
+from tasks.errors import InvalidParametersError, OutputError, PyamaError, RecordingError
 from tasks.output import check_folder, is_fov_directory
 from tasks.plan import Plan, make_plan
 from tasks.problems import describe
@@ -162,7 +164,7 @@ class _Look(NamedTuple):
         """Look at a recording; None where a file is gone or must not be looked at, which opening it will tell."""
         try:
             found = [file.stat() for file in recording_files(path)]
-        except OSError:
+        except (RecordingError, OSError):
             return None
         if not found:
             return None
@@ -199,7 +201,8 @@ def _recordings(candidates: Iterable[Path]) -> tuple[list[Path], dict[Path, int]
             found.append(path)
         elif _resolved(path) not in claimed:
             found.append(path)
-            claimed.update(recording_files(path))
+            with suppress(RecordingError):  # which opening it will tell
+                claimed.update(recording_files(path))
     return sorted(found), Counter(path.parent for path in sorted(plain) if _resolved(path) not in claimed)
 
 
@@ -244,16 +247,22 @@ def _unsettled(before: _Look | None, path: Path, now_s: float, settle_s: float) 
 
 def _examine(path: Path, name: str, request: ScanRequest) -> Finding:
     """Open a recording that is complete, and hold it against what is in its output folder."""
-    folder = Path(request.folder)
     try:
-        plan = _plan(path, folder, Path(request.output_root) / path.relative_to(folder).with_name(base_name(path)))
-        if len(plan.finished()) == len(plan.fovs):
-            return LeftOut(name, "skipped", f"finished: {plan.output_dir} has its {len(plan.fovs)} FOVs")
-        check_folder(plan.output_dir, plan.provenance, plan.fovs, overwrite=plan.request.parameters.overwrite)
+        # Whatever happens to one recording, e.g. in a plugin that reads it, stops none of the others.
+        with errors_as(f"{path.name} cannot be processed"):
+            return _held_against_results(path, name, request)
     except (InvalidParametersError, OutputError) as error:
         return LeftOut(name, "skipped", str(error))
-    except (RecordingError, OSError) as error:
+    except PyamaError as error:
         return LeftOut(name, "broken", str(error))
+
+
+def _held_against_results(path: Path, name: str, request: ScanRequest) -> Finding:
+    folder = Path(request.folder)
+    plan = _plan(path, folder, Path(request.output_root) / path.relative_to(folder).with_name(base_name(path)))
+    if len(plan.finished()) == len(plan.fovs):
+        return LeftOut(name, "skipped", f"finished: {plan.output_dir} has its {len(plan.fovs)} FOVs")
+    check_folder(plan.output_dir, plan.provenance, plan.fovs, overwrite=plan.request.parameters.overwrite)
     return NewRecording(name, plan)
 
 

@@ -312,6 +312,45 @@ def test_a_format_of_a_plugin_gives_the_same_traces(tmp_path: Path, prefect_api:
     assert "is not a known format" in without.stderr
 
 
+SCAN = """
+import json, sys
+from pathlib import Path
+from tasks.new_acquisitions import LeftOut, ScanRequest, scan
+folder = Path(sys.argv[1])
+request = ScanRequest.parse(folder=str(folder), output_root=str(folder.parent / "results"), settle_s=0)
+print(json.dumps({one.recording: one.why if isinstance(one, LeftOut) else None for one in scan(request)}))
+"""
+
+
+def test_a_bad_file_of_a_plugins_format_never_stops_a_scan(tmp_path: Path) -> None:
+    plugins, folder = tmp_path / "plugins", tmp_path / "incoming"
+    plugins.mkdir()
+    folder.mkdir()
+    (plugins / "raising.py").write_text(
+        "def read(path, z_plane):\n    raise LookupError('no such thing')\n"
+        "def files(path):\n    if path.stat().st_size > 1:\n        raise LookupError('none')\n    return [path]\n"
+        "def register(plugin):\n    plugin.recording_format('raising', ['.raising'], read, files)\n"
+    )
+    shutil.copy(EXAMPLES / "npz_film.py", plugins)
+    (folder / "a.raising").write_text("1")
+    (folder / "b.raising").write_text("12")
+    (folder / "c.film.npz").write_bytes(b"PK\x03\x04, and no more")
+    np.savez(folder / "d.film.npz", images=np.zeros((2, 3)), interval_min=1.0)
+    images = np.random.default_rng(0).normal(100, 3, (1, 3, 2, 80, 90)).astype(np.uint16)
+    write_recording(folder / "e.nd2", images)
+    ended = subprocess.run(
+        [sys.executable, "-c", SCAN, folder],
+        env={"PYTHONPATH": str(ROOT), "PYAMA_PLUGINS": str(plugins)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout)
+    assert found.pop("e.nd2") is None
+    for name in ("a.raising", "b.raising"):
+        assert f"{name}' cannot be read: the file is damaged, or unlike any known one (LookupError:" in found[name]
+    for name in ("c.film.npz", "d.film.npz"):
+        assert found[name].startswith(f"{name} cannot be read: ")
+
+
 def test_a_worker_without_the_plugin_refuses_the_work() -> None:
     with pytest.raises(PluginError, match=r"takes: roundness 1\.0\+abc \(here: none\); give all workers the same"):
         check_plugins({"roundness": "1.0+abc"})

@@ -1,5 +1,7 @@
 """A format: films as NumPy's `.npz`, with an array `images` (P, T, C, H, W) and the time between frames in minutes."""
 
+from zipfile import BadZipFile
+
 import numpy as np
 
 from tasks.acquisition.protocol import RecordingMetadata
@@ -17,9 +19,9 @@ class NpzRecording:
         try:
             with np.load(path) as arrays:
                 self._images, interval_min = arrays["images"], float(arrays["interval_min"])
-        except (OSError, ValueError, KeyError) as error:
+            n_fovs, n_frames, n_channels, height, width = self._images.shape
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise RecordingError(f"{path.name} cannot be read: {error}") from error
-        n_fovs, n_frames, n_channels, height, width = self._images.shape
         self.metadata = RecordingMetadata(
             path=path,
             file_type="npz-film",

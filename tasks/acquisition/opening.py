@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tasks.acquisition.checks import check_file, check_folder, named
+from tasks.acquisition.damage import errors_as
 from tasks.acquisition.formats import FORMATS
 from tasks.acquisition.names import format_of, is_pattern
 from tasks.acquisition.protocol import Recording, ZPlane
@@ -40,7 +41,8 @@ def open_recording(path: str | Path, z_plane: ZPlane = "middle") -> Recording:
             f"{named(path)} cannot be read: {path.suffix or 'a file without an ending'} is not a known "
             f"format; known are {', '.join(known_suffixes())}"
         )
-    recording: Recording = known.load()(path, z_plane)
+    with errors_as(f"{named(path)} cannot be read"):
+        recording: Recording = known.load()(path, z_plane)
     return recording
 
 
@@ -48,9 +50,18 @@ def recording_files(path: str | Path) -> Sequence[Path]:
     """Files that a recording consists of, in order; also of a recording that is broken, as far as can be told.
 
     The path of a recording in one file is given as it is; in all others, links are followed.
+
+    Raises
+    ------
+    RecordingError
+        Where the files cannot be listed.
     """
-    known = format_of(Path(path))
-    return known.files_of(Path(path)) if known is not None else [Path(path)]
+    path = Path(path)
+    known = format_of(path)
+    if known is None:
+        return [path]
+    with errors_as(f"the files of {named(path)} cannot be listed"):
+        return known.files_of(path)
 
 
 def known_suffixes() -> list[str]:
