@@ -21,7 +21,7 @@ from tasks.configuration import Configuration, ImageFormat
 from tasks.errors import ProcessingError
 from tasks.filters import kept_rows
 from tasks.frames import FrameResult, FrameWork, naming
-from tasks.linking import Cells, check_cells, make_linker
+from tasks.linking import Cells, checked_cells, make_linker
 from tasks.methods import TRACKING_METHODS
 from tasks.output import FovDirectory
 from tasks.output.layout import zarr_name
@@ -110,11 +110,11 @@ def process_fov(
     waiting: deque[tuple[int, FrameResult]] = deque()
 
     def settle(numbers: Iterable[Cells]) -> None:
-        for cells in numbers:
+        for given in numbers:
             if not waiting:
                 raise ProcessingError("the tracking method numbered more frames than it was given")
             t, frame = waiting.popleft()
-            check_cells(cells, len(frame.labelled.regions.area))
+            cells = checked_cells(given, len(frame.labelled.regions.area))
             stacks.finish(t, frame.written, frame.labelled, cells)
             rows.add_frame(cells, frame.labelled.regions, frame.intensities)
             if pictures is not None:

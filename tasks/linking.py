@@ -59,8 +59,13 @@ class IouLinker:
         return []
 
 
-def check_cells(cells: object, n_regions: int) -> None:
+def checked_cells(cells: object, n_regions: int) -> Cells:
     """Make sure that a tracking method has numbered the regions of a frame.
+
+    Returns
+    -------
+    ndarray
+        A copy of the numbers, which the method cannot change any more, as int32 whatever kind of integers it gave.
 
     Raises
     ------
@@ -74,6 +79,7 @@ def check_cells(cells: object, n_regions: int) -> None:
     if n_regions and (cells.min() < 1 or len(np.unique(cells)) < n_regions):
         raise ProcessingError(f"{what} a number below 1, or one of them twice in a frame")
     check_number_of_cells(int(cells.max(initial=0)))
+    return cells.astype(np.int32)
 
 
 def check_number_of_cells(n: int) -> None:

@@ -17,7 +17,7 @@ from tasks.cellpose_adapter import weights
 from tasks.configuration import Channels, Configuration, Parameters, PhaseChannel, ScienceParameters, WorkflowRequest
 from tasks.errors import InvalidParametersError, ProcessingError
 from tasks.finding import find_cells
-from tasks.linking import check_cells, make_linker
+from tasks.linking import checked_cells, make_linker
 from tasks.merge import merge
 from tasks.merge_plan import make_merge_plan
 from tasks.methods import SEGMENTATION_METHODS, TRACKING_METHODS, Method, MethodParameters, TextureParameters
@@ -241,6 +241,14 @@ def test_default_linker_needs_no_extra() -> None:
     ],
 )
 def test_numbers_of_a_tracking_method_that_cannot_be_are_refused(cells: object, told: str) -> None:
-    check_cells(np.array([7, 3], np.int32), 2)
     with pytest.raises(ProcessingError, match=told):
-        check_cells(cells, 2)
+        checked_cells(cells, 2)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint64, np.int8])
+def test_numbers_of_a_tracking_method_are_kept_as_a_copy(dtype: type[np.integer[Any]]) -> None:
+    given = np.array([7, 3], dtype)
+    kept = checked_cells(given, 2)
+    given[:] = 0
+    assert kept.dtype == np.int32
+    assert kept.tolist() == [7, 3]
