@@ -63,7 +63,8 @@ def _structure(image: NDArray[Any], bins: int) -> NDArray[np.float32]:
     """What of an image is fine enough and coarse enough to be a cell, fading out towards the edges."""
     small: NDArray[Any] = image.astype(np.float32)
     if bins > 1:
-        small = cv2.resize(small, (image.shape[1] // bins, image.shape[0] // bins), interpolation=cv2.INTER_AREA)
+        height, width = (max(1, length // bins) for length in image.shape)
+        small = cv2.resize(small, (width, height), interpolation=cv2.INTER_AREA)
     band = cv2.GaussianBlur(small, (0, 0), _FINE_PX) - cv2.GaussianBlur(small, (0, 0), _COARSE_PX)
     most = _CLIP * band.std()
     window = [np.hanning(length + 2)[1:-1].astype(np.float32) for length in band.shape]

@@ -91,6 +91,14 @@ def test_pictures_without_anything_in_common_tell_of_no_shift() -> None:
     assert registrar.next(np.full((200, 220), 7.0)) == (0, 0)
 
 
+@pytest.mark.parametrize("shape", [(1, 2000), (2000, 1), (2, 3000)])
+def test_a_shift_of_a_picture_of_any_shape_can_be_looked_for(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    registrar = Registrar(30)
+    for _ in range(2):
+        assert max(map(abs, registrar.next(rng.normal(100, 5, shape)))) <= 30
+
+
 def simulated(**changes: Any) -> PhaseFilm:
     return simulate_phase_film(
         PhaseFilmSettings(**{"n_frames": 12, "height": 360, "width": 480, "n_cells": 6, "seed": 5, **changes})

@@ -124,6 +124,8 @@ def test_the_filmstrip_shows_cells_brighter_from_frame_to_frame(lisca: Path) -> 
         ((2, 2, 3, 700), np.uint8),
         ((2, 2, 1300, 40), np.float32),
         ((3, 2, 19, 19), np.uint16),
+        ((2, 2, 1, 700), np.uint16),
+        ((2, 2, 3000, 2), np.uint16),
     ],
 )
 def test_any_size_can_be_shown(tmp_path: Path, shape: tuple[int, ...], dtype: type[np.generic]) -> None:

@@ -81,8 +81,9 @@ class Scale:
     def sample(self, labels: NDArray[np.uint16]) -> NDArray[np.uint16]:
         """Label in the middle of each square."""
         rows, columns = (max(1, n // self.factor) for n in labels.shape)
-        first = self.factor // 2
-        return labels[first :: self.factor, first :: self.factor][:rows, :columns]
+        # Where an image is narrower than half a square, it ends before the middle of it.
+        top, left = (min(self.factor // 2, n - 1) for n in labels.shape)
+        return labels[top :: self.factor, left :: self.factor][:rows, :columns]
 
     def enlarge(self, image: Grey) -> Grey:
         """Repeat each pixel."""
