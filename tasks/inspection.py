@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tasks.errors import InvalidParametersError, OutputError, TraceFileError
 from tasks.fov_table import FovTable
-from tasks.output.atomic import write_text_atomically
+from tasks.output.atomic import placing_text
 from tasks.output.inspecting import inspecting
 from tasks.output.layout import FovLayout
 from tasks.output.os_errors import told
@@ -103,9 +103,12 @@ def mark_cells(directory: Path, layout: FovLayout, marks: Mapping[int, bool], wh
             text = _marked(path, marks)
         done = Inspection(who, datetime.now(UTC).isoformat(timespec="seconds"), dict(sorted(marks.items())))
         history = [*read_history(directory, layout), done]
-        # The history comes first: nothing in the table lacks its author, whatever happens in between.
-        write_text_atomically(directory / layout.inspection_history, _history_text(history))
-        write_text_atomically(directory / layout.inspected, text)
+        with (
+            placing_text(directory / layout.inspected, text),
+            placing_text(directory / layout.inspection_history, _history_text(history)),
+        ):
+            # The history gets its place first: nothing in the table lacks its author, whatever happens in between.
+            pass
     return good | dict(marks)
 
 

@@ -1,6 +1,7 @@
 """Marking cells as good or bad: beside the table, whole or not at all, several people at once, and used by merges."""
 
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -115,6 +116,19 @@ def test_what_is_damaged_is_not_written_over(directory: Path) -> None:
     with pytest.raises(TraceFileError, match="lacks the columns"):
         mark_cells(directory, LAYOUT, {3: False}, "Ada")
     assert (directory / LAYOUT.inspected).read_text() == "cell,good\n3,maybe\n"
+
+
+def test_without_room_for_the_table_the_history_stays_too(directory: Path) -> None:
+    mark_cells(directory, LAYOUT, {7: False}, "Ada")
+    before = {path: path.read_bytes() for path in directory.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, limits[1]))
+    try:
+        with pytest.raises(OutputError, match="file too large"):
+            mark_cells(directory, LAYOUT, {3: False}, "Grace")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path: path.read_bytes() for path in directory.iterdir()} == before
 
 
 def program(text: str, directory: Path) -> "subprocess.Popen[str]":

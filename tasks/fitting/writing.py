@@ -15,7 +15,7 @@ from tasks.fitting.fit import FitTable, bound_names
 from tasks.fitting.linear_algebra import AT_HIGH, AT_LOW
 from tasks.fitting.plan import FitPlan
 from tasks.fitting.results import FitSummary, read_summary, summarise, table_text
-from tasks.output.atomic import replacing, sync_file, write_durably
+from tasks.output.atomic import placing_text, replacing, sync_file
 from tasks.output.os_errors import told
 
 
@@ -40,13 +40,14 @@ def write_results(plan: FitPlan, table: FitTable, fingerprint: str, run_id: str)
     summary = summary_of(table, fingerprint, _runs(files.summary, fingerprint, run_id))
     with ExitStack() as placing:
         # Files get their places in the opposite order, the summary last: what is beside one belongs to it.
-        _write_text(files.summary, json.dumps(summary, indent=2, ensure_ascii=False) + "\n", placing)
+        text = json.dumps(summary, indent=2, ensure_ascii=False) + "\n"
+        placing.enter_context(placing_text(files.summary, text))
         if plan.request.parquet:
             placing.enter_context(told("write", files.parquet))
             temporary = placing.enter_context(replacing(files.parquet))
             parquet.write_table(pa.table(columns), temporary)
             sync_file(temporary)
-        _write_text(files.table, table_text(model, columns), placing)
+        placing.enter_context(placing_text(files.table, table_text(model, columns)))
         # Only now that all of the new ones are on the disk: where there is no room for them, the old ones stay.
         with told("replace", files.summary):
             for path in (files.summary, files.parquet, *files.plots()):
@@ -101,10 +102,3 @@ def _runs(summary: Path, fingerprint: str, run_id: str) -> list[str]:
         return [run_id]
     same = earlier["runs"] if earlier["fingerprint"] == fingerprint else []
     return [*(run for run in same if run != run_id), run_id]
-
-
-def _write_text(path: Path, text: str, placing: ExitStack) -> None:
-    """Write a file under another name, which gets its own when the stack is left."""
-    content = text.encode()
-    placing.enter_context(told("write", path, needs=len(content)))
-    write_durably(placing.enter_context(replacing(path)), content)

@@ -22,9 +22,25 @@ def write_text_atomically(path: Path, text: str) -> None:
     OutputError
         Where it cannot be written; the old content stays.
     """
+    with placing_text(path, text):
+        pass
+
+
+@contextmanager
+def placing_text(path: Path, text: str) -> Iterator[None]:
+    """Have a file that is on the disk within the block, and takes the place of the old one at the end of it.
+
+    So several files are replaced only once there is room for all of them.
+
+    Raises
+    ------
+    OutputError
+        Where it cannot be written; the old content stays, also where the block fails.
+    """
     content = text.encode()
     with told("write", path, needs=len(content)), replacing(path) as temporary:
         write_durably(temporary, content)
+        yield
 
 
 @contextmanager
@@ -87,28 +103,37 @@ def sync_tree(folder: Path) -> None:
 
 
 def discard(directory: Path) -> None:
-    """Remove a hidden directory, or leave what resists: under its name it counts for nothing.
-
-    It is renamed first, so that a writer that was left over fails at once instead of putting a half-emptied
-    directory in place.
-    """
-    # `.fov_000.<unique>.tmp` and `.fov_000.<unique>.old` alike become a fresh `.fov_000.<unique>.tmp`.
-    doomed = directory.with_name(temporary_name(directory.name.split(".")[1]))
+    """Remove a hidden directory, or leave what resists: under its name it counts for nothing."""
     with suppress(OSError):
-        directory.rename(doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
+        shutil.rmtree(_doomed(directory), ignore_errors=True)
 
 
-def settle_moved_aside(aside: Path) -> None:
-    """Give a moved-aside directory its name back, or remove it where a successor has taken the name.
+def settle_moved_aside(aside: Path) -> Path | None:
+    """Give a moved-aside directory its name back, or a temporary one where a successor has taken its name.
 
     Nothing happens where there is no such directory.
+
+    Returns
+    -------
+    Path or None
+        The directory by its temporary name, which is to be discarded.
     """
     name = parse_moved_aside(aside.name)
     if name is None or not aside.exists():
-        return
+        return None
     try:
         # A directory cannot be renamed onto one that holds files: this decides even among several processes.
         aside.rename(aside.with_name(name))
     except OSError:
-        discard(aside)
+        with suppress(OSError):
+            return _doomed(aside)
+    return None
+
+
+def _doomed(directory: Path) -> Path:
+    """Rename a directory that is to be removed; raises `OSError` as it comes.
+
+    A writer that was left over fails at once then, instead of putting a half-emptied directory in place.
+    """
+    # `.fov_000.<unique>.tmp` and `.fov_000.<unique>.old` alike become a fresh `.fov_000.<unique>.tmp`.
+    return directory.rename(directory.with_name(temporary_name(directory.name.split(".")[1])))

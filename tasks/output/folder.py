@@ -1,7 +1,7 @@
 """An output folder from the point of view of a run: may it be used, what is done, what is left over."""
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from tasks.configuration import WorkflowRequest
@@ -109,8 +109,7 @@ def remove_leftovers(output_dir: Path) -> None:
 
     For the holder of the folder's lock only.
     """
-    for path in _leftovers(output_dir):
-        settle_moved_aside(path)
+    for path in _settled(_leftovers(output_dir)):
         _remove(path)
 
 
@@ -136,9 +135,8 @@ def clear_leftovers(output_dir: Path) -> int:
         return 0
     with OutputLock(output_dir, "housekeeping"):
         paths = _leftovers(output_dir)
-        for path in paths:
-            settle_moved_aside(path)
-    for path in paths:
+        doomed = _settled(paths)
+    for path in doomed:
         _remove(path)
     return len(paths)
 
@@ -150,11 +148,17 @@ def _leftovers(output_dir: Path) -> list[Path]:
         )
 
 
+def _settled(paths: Iterable[Path]) -> list[Path]:
+    """Settle what was moved aside, and tell what is left to be removed."""
+    settled = (path if is_temporary(path.name) else settle_moved_aside(path) for path in paths)
+    return [path for path in settled if path is not None]
+
+
 def _remove(path: Path) -> None:
-    """Remove something that was never finished; what was moved aside is none of that."""
-    if is_temporary(path.name) and path.is_dir():
+    """Remove something that was never finished."""
+    if path.is_dir():
         discard(path)
-    elif is_temporary(path.name):
+    else:
         with told("remove", path):
             path.unlink(missing_ok=True)
 

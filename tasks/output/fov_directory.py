@@ -202,7 +202,8 @@ class FovDirectory:
                 self._refuse_inspected_meanwhile(aside)
             return self._take_free_place()
         finally:
-            settle_moved_aside(aside)
+            if (doomed := settle_moved_aside(aside)) is not None:
+                discard(doomed)
 
     def _refuse_inspected_meanwhile(self, aside: Path) -> None:
         """Refuse where a person has begun to mark cells since the directory was looked at."""
