@@ -108,8 +108,7 @@ class Job:
     @property
     def output_dir(self) -> str | None:
         """Folder of its results: where none is asked for, that of its input."""
-        given = _text(self.parameters.get("output_dir"))
-        return given or (str(Path(self.input_path).parent) if self.input_path else None)
+        return output_dir_of(self.parameters)
 
     def as_json(self) -> dict[str, Any]:
         """All of it, for storing."""
@@ -147,6 +146,12 @@ class Job:
 def kind_of(run: FlowRun) -> JobKind | None:
     """Kind of job that a flow run is; None where it is none of our jobs."""
     return next((kind for kind in KINDS.values() if kind.tag in run.tags), None)
+
+
+def output_dir_of(parameters: Mapping[str, Any]) -> str | None:
+    """Folder of the results of a run, also of one that is no job: where none is asked for, that of its input."""
+    read = next(filter(None, (_text(parameters.get(kind.reads)) for kind in KINDS.values())), None)
+    return _text(parameters.get("output_dir")) or (str(Path(read).parent) if read else None)
 
 
 def job_status(state: State[Any], run_count: int) -> JobStatus:

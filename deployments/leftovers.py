@@ -7,20 +7,25 @@ import asyncio
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import FlowRunFilterEndTime
 
+from api.jobs import output_dir_of
 from api.settings import Settings
 from deployments.retention import ended_runs
 from tasks.errors import PyamaError
+from tasks.fitting.leftovers import clear_fits
 from tasks.output import clear_leftovers
 
 QUIET_S = 3600.0
 """Who may be tried again soon clears its folder itself."""
 
 _LOOKED_BACK = timedelta(days=8)
+_NO_FIT_GOES_ON_AFTER_S = 3 * 86400.0
+"""What a fit has finished is kept so long for one that goes on with it; less than the runs are looked back at."""
 _UNFINISHED_AFTER_S = 86400.0
 _FORGOTTEN_AFTER_S = 30 * 86400.0
 
@@ -28,21 +33,24 @@ _FORGOTTEN_AFTER_S = 30 * 86400.0
 async def clear_output_folders(client: PrefectClient, settings: Settings, quiet_s: float = QUIET_S) -> str | None:  # noqa: ARG001
     """Clear the output folders of the runs of the last days that ended a while ago, where no run holds them.
 
+    What is finished of a fit stays for some days longer, for whoever fits the same again.
+
     Folders that are not there, or not to be written by this process, are passed over.
     """
     now = datetime.now(UTC)
     ended = FlowRunFilterEndTime(after_=now - _LOOKED_BACK, before_=now - timedelta(seconds=quiet_s))
-    named = [run.parameters.get("output_dir") async for run in ended_runs(client, ended)]
-    folders = sorted({Path(path) for path in named if isinstance(path, str) and path.startswith("/")})
+    named = [output_dir_of(run.parameters) async for run in ended_runs(client, ended)]
+    folders = sorted({Path(path) for path in named if path is not None and path.startswith("/")})
     n_cleared = await asyncio.to_thread(lambda: sum(map(_clear, folders)))
     return f"{n_cleared} unfinished directories and files of ended runs are cleared away" if n_cleared else None
 
 
 def _clear(folder: Path) -> int:
-    with suppress(PyamaError, OSError, ValueError):
-        if folder.is_dir():
-            return clear_leftovers(folder)
-    return 0
+    n_cleared = 0
+    for clear in (clear_leftovers, partial(clear_fits, before_s=time.time() - _NO_FIT_GOES_ON_AFTER_S)):
+        with suppress(PyamaError, OSError, ValueError):
+            n_cleared += clear(folder) if folder.is_dir() else 0
+    return n_cleared
 
 
 async def tidy_home(client: PrefectClient, settings: Settings) -> str | None:  # noqa: ARG001

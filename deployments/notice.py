@@ -5,7 +5,6 @@ import hmac
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Self
 from uuid import UUID, uuid5
 
@@ -67,7 +66,7 @@ class Notice:
             "status": job.status,
             "message": job.message,
             "error": job.error,
-            "output_dir": _output_dir(job),
+            "output_dir": job.output_dir,
             "created_at": job.created_at,
             "started_at": job.started_at,
             "ended_at": job.ended_at,
@@ -99,14 +98,6 @@ def headers(notice: Notice, secret: str, now_s: int) -> dict[str, str]:
         DELIVERY_HEADER: notice.delivery_id,
         SIGNATURE_HEADER: f"t={now_s},v1={signature}",
     }
-
-
-def _output_dir(job: Job) -> str | None:
-    """Folder of the results; that of the traces, where a fit names none."""
-    given = job.parameters.get("output_dir")
-    if given is None and (csv_path := job.parameters.get("csv_path")) is not None:
-        return str(Path(str(csv_path)).parent)
-    return str(given) if given is not None else None
 
 
 def _links(job: Job, base: str) -> dict[str, str | None]:

@@ -37,10 +37,16 @@ from deployments.caretaker import DUTIES, take_care
 from deployments.database import compact, compact_database, database_url, sqlite_file
 from deployments.leftovers import clear_output_folders, tidy_home
 from deployments.retention import forget_old_runs, forget_runs_before
+from tasks.fitting.chunks import FitWork
+from tasks.fitting.plan import make_fit_plan
+from tasks.fitting.request import FittingRequest
 from tasks.job_marks import COMMON_TAG, FOUND_LABEL, SCAN_LABEL
 from tasks.output import OutputLock, clear_leftovers
+from tasks.output.layout import temporary_name
+from tasks.output.lock import lock_holder
 from tests.engines import wait_until
 from tests.output_worker import content, make_provenance, write_fov
+from tests.trace_tables import write_maturation
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -236,6 +242,34 @@ def test_what_dead_runs_left_in_their_folders_is_cleared_away(client: SyncPrefec
     assert len(unfinished(held)) == 1  # whoever has just ended may be tried again, and clears its folder itself
 
 
+def test_what_dead_fits_left_is_cleared_away_after_some_days(client: SyncPrefectClient, tmp_path: Path) -> None:
+    traces = write_maturation(tmp_path / "a.b.csv", 2)
+    request = FittingRequest.parse(csv_path=str(traces), model_type="maturation")
+    held = make_fit_plan(FittingRequest.parse(csv_path=str(traces), model_type="trivial")).files.work_folder
+    plan = make_fit_plan(request)
+    for folder in (plan.files.work_folder, held):
+        folder.mkdir()
+        FitWork.prepare(folder, plan.traces, request)
+    plots = (plan.files.plot("curves", "png"), plan.files.plot("pairs", "svg"))
+    for path in (plan.files.table, plan.files.summary, plan.files.parquet, *plots):
+        (tmp_path / temporary_name(path.name)).write_text("half")
+    mine = {traces, held, tmp_path / ".notes.csv.0123456789ab.tmp", tmp_path / ".mine.parts"}
+    for path in mine - {traces, held}:
+        path.write_text("mine")
+    settings = Settings(home=tmp_path / "home")
+    ask(lambda prefect: clear_output_folders(prefect, settings, quiet_s=0.0))  # what other tests have left
+    put(client, Failed(), csv_path=str(traces))
+    with OutputLock(held, "a run"):
+        assert ask(lambda prefect: clear_output_folders(prefect, settings, quiet_s=0.0)) is None
+        long_ago = time.time() - 4 * 86400
+        for path in tmp_path.rglob("*"):
+            os.utime(path, (long_ago, long_ago))
+        told = ask(lambda prefect: clear_output_folders(prefect, settings, quiet_s=0.0))
+    assert told is not None
+    assert told.startswith("6 unfinished")
+    assert set(tmp_path.iterdir()) == mine
+
+
 def test_a_folder_is_held_for_a_moment_only_while_it_is_cleared(tmp_path: Path) -> None:
     """What was moved aside gets its name back; nothing is locked, or made, where there is nothing to clear."""
     assert clear_leftovers(tmp_path) == 0
@@ -247,6 +281,26 @@ def test_a_folder_is_held_for_a_moment_only_while_it_is_cleared(tmp_path: Path) 
     assert (tmp_path / "fov_000" / "traces.csv").read_text() == "precious"
     with OutputLock(tmp_path, "the next run"):
         pass
+
+
+def test_a_folder_is_free_while_what_was_moved_aside_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holders: list[str | None] = []
+    remove = shutil.rmtree
+
+    def look(*arguments: Any, **options: Any) -> None:
+        holders.append(lock_holder(tmp_path))
+        remove(*arguments, **options)
+
+    for name in ("fov_000", ".fov_000.0123456789ab.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "traces.csv").write_text(name)
+    monkeypatch.setattr(shutil, "rmtree", look)
+    assert clear_leftovers(tmp_path) == 1
+    assert holders == [None]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".pyama.lock", "fov_000"]
+    assert (tmp_path / "fov_000" / "traces.csv").read_text() == "fov_000"
 
 
 def test_old_files_of_the_home_are_removed(tmp_path: Path) -> None:

@@ -1,14 +1,19 @@
 """The one place that names the files of a fit. Light, like `tasks.fitting.catalog`."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from tasks.errors import InvalidParametersError
 from tasks.fitting.request import FittingRequest
-from tasks.output.layout import has_room
+from tasks.output.layout import has_room, parse_temporary
 
 PLOT_KINDS = ("curves", "histograms", "pairs")
 PLOT_ENDINGS = ("png", "svg")
+
+_BASE_NAME = r".+_fitted_\w+"
+_RESULT = re.compile(rf"{_BASE_NAME}(\.(csv|parquet|json|{'|'.join(PLOT_ENDINGS)}))?")
+_WORK_FOLDER = re.compile(rf"\.{_BASE_NAME}\.parts")
 
 
 @dataclass(frozen=True)
@@ -66,3 +71,14 @@ class FitFiles:
     def work_folder(self) -> Path:
         """Hidden folder of what is done of a fit that is not finished."""
         return self.folder / f".{self.base_name}.parts"
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a name is that of a result while it is written, or of a work folder while it is removed."""
+    target = parse_temporary(name)
+    return target is not None and _RESULT.fullmatch(target) is not None
+
+
+def is_work_folder(name: str) -> bool:
+    """Whether a name is that of a folder in which fits keep what is done."""
+    return _WORK_FOLDER.fullmatch(name) is not None

@@ -27,6 +27,7 @@ LONGEST_NAME = 255
 
 _FOV_DIRECTORY = re.compile(r"fov_([0-9]{3,})")
 _UNIQUE = r"\.[0-9a-f]{12}"
+_TEMPORARY = re.compile(rf"\.(.+){_UNIQUE}\.tmp")
 _ATTEMPT = re.compile(rf"\.(fov_[0-9]{{3,}}|{MERGE_ATTEMPT}){_UNIQUE}\.tmp")
 _MOVED_ASIDE = re.compile(rf"\.(fov_[0-9]{{3,}}){_UNIQUE}\.old")
 _UNFINISHED_FILE = re.compile(rf"\.({re.escape(CONFIG_FILE)}|{re.escape(INDEX_FILE)}){_UNIQUE}\.tmp")
@@ -131,13 +132,19 @@ def has_room(name: str) -> bool:
     return len(os.fsencode(temporary_name(name))) <= LONGEST_NAME
 
 
+def parse_temporary(name: str) -> str | None:
+    """Name that something was to have once it was written; None where it is no temporary name."""
+    match = _TEMPORARY.fullmatch(name)
+    return match[1] if match else None
+
+
 def moved_aside_name(directory: str) -> str:
     """Fresh hidden name for a FOV's directory while another takes its place."""
     return f".{directory}.{uuid.uuid4().hex[:12]}.old"
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a name in an output folder is that of something whose writing was never finished."""
+    """Whether a name in an output folder is that of something unfinished, unless a run holds the folder."""
     return bool(_ATTEMPT.fullmatch(name) or _UNFINISHED_FILE.fullmatch(name))
 
 
