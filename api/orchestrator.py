@@ -74,7 +74,7 @@ _WORKERS_LAST_WORD = "Flow run was cancelled successfully."
 _WORKERS_FIRST_WORD = "Process exited with status code"
 """What it tells of a run whose process was killed; it does so once more after it has looked for hooks."""
 _CANCELLED_PATIENCE = timedelta(seconds=20)
-_CRASHED_PATIENCE = timedelta(seconds=5)
+_CRASHED_PATIENCE = timedelta(seconds=10)
 _UNDO_PAUSES_S = (1.0, 10.0, 60.0)
 MOST_IN_A_FILTER = 200
 """Prefect refuses more results at a time."""

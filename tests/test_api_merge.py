@@ -144,7 +144,7 @@ def test_a_merge_that_goes_on_is_not_given_up_where_nobody_can_tell_of_it(
     started = Job(
         job_id=str(uuid4()), kind="merge", status="running", message="", error=None, done=0, total=1, percentage=0.0,
         created_at=None, started_at=None, ended_at=None, seconds_left=None, name="", parameters={},
-        request_digest=None, url=None,
+        request_digest=None, input_fingerprint=None, url=None,
     )  # fmt: skip
 
     async def waited() -> Job:

@@ -30,6 +30,8 @@ SETTLED_WITHIN_S = 600.0
 COMPUTING_WITHIN_S = 600.0
 """Time that work may take on a machine that is busy with other things."""
 BY_HAND = "tried again by hand"
+BY_API = "Asked for by the API"
+_WORKERS_FIRST_WORD = "Process exited with status code"
 _LOOK_INTERVAL_S = 0.1
 _PERSON_S = 2.0
 """Time that a person takes to see that a job has failed."""
@@ -138,16 +140,19 @@ class Scene:
         return self.job
 
     def try_again_by_hand(self) -> None:
-        """Do what the button of the Prefect UI does.
+        """Do what the button of the Prefect UI does; or ask the API, where only that knows what to wait for.
 
-        Prefect's worker tells twice, in the course of a second, that a process has ended unexpectedly; the second time
-        would undo what is asked for before it.
+        Prefect's worker tells twice, in the course of seconds, that the process which it has started was killed; the
+        second time would undo what is asked for before it.
         """
         job = self.current
         time.sleep(_PERSON_S)
-        state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": BY_HAND}
         job.retries += 1
-        self._ask("POST", f"/flow_runs/{job.id}/set_state", {"state": state})
+        if job.told and str(job.last["error"]).startswith(_WORKERS_FIRST_WORD):
+            self.stack.client.http.post(f"/jobs/{job.id}/retry", timeout=STARTED_WITHIN_S).raise_for_status()
+        else:
+            state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": BY_HAND}
+            self._ask("POST", f"/flow_runs/{job.id}/set_state", {"state": state})
         # The API may tell for a moment what it has heard before.
         self.wait(
             lambda: self._status()["status"] not in ENDED or self.state() in _TERMINAL, "the job is tried again", 30.0
@@ -281,7 +286,7 @@ class Scene:
         left = [
             (before["name"], after["name"])
             for before, after in pairwise(states)
-            if before["type"] in _TERMINAL - {after["type"]} and after["message"] != BY_HAND
+            if before["type"] in _TERMINAL - {after["type"]} and after["message"] not in {BY_HAND, BY_API}
         ]
         if left:
             job.problems.append(f"final states were overwritten: {left}")
