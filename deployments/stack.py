@@ -164,15 +164,8 @@ class Stack:
         }  # fmt: skip
         self._caretaker = self._program("care", *python, "deployments.caretaker")
         # A client that asks now and then keeps its connection.
-        options = (
-            "--host",
-            settings.host,
-            "--port",
-            str(settings.port),
-            "--timeout-keep-alive",
-            "75",
-            "--no-access-log",
-        )
+        address = ("--host", settings.host, "--port", str(settings.port))
+        options = (*address, "--timeout-keep-alive", "75", "--no-access-log")
         self._api = self._program("api", *python, "uvicorn", "api.main:app", *options)
 
     def _program(self, name: str, *command: str, stop_signal: int = signal.SIGTERM) -> Program:

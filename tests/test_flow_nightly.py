@@ -159,6 +159,7 @@ def test_a_scan_that_was_interrupted_goes_on_with_what_it_has_started(
     assert again.message == "1 recordings found: 1 started, 0 skipped, 0 broken"
     assert [json.loads(str(one.data)) for one in ended.artifacts("table")] == [[row], [row]]
     assert len(started_runs(client, folder.parent / "results" / "film")) == 1
+    put(client, row, Cancelled())
 
 
 def test_what_prefect_refuses_does_not_stop_the_rest(folder: Path, client: SyncPrefectClient) -> None:
