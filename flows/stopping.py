@@ -80,7 +80,9 @@ def _at_work(keys: Collection[Any], dask_worker: distributed.Worker) -> bool:
     return any(key in keys for key in list(dask_worker.active_threads.values()))
 
 
-def ends_cancelled(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
+# In quotes, because pydantic files a class State[Any] under the module that names it first: it has to be one that all
+# processes import in the same order, or what refers to it cannot be read by another one.
+def ends_cancelled(flow: Callable[P, "State[Any]"]) -> Callable[P, "State[Any]"]:
     """Have a flow that is told to end while its run is being cancelled say that it is cancelled.
 
     Prefect knows by itself where its worker tells it to end. Where anybody else does, as `deployments.flow_process`
@@ -88,7 +90,7 @@ def ends_cancelled(flow: Callable[P, State[Any]]) -> Callable[P, State[Any]]:
     """
 
     @wraps(flow)
-    def run(*args: P.args, **kwargs: P.kwargs) -> State[Any]:
+    def run(*args: P.args, **kwargs: P.kwargs) -> "State[Any]":
         try:
             return flow(*args, **kwargs)
         except TerminationSignal:

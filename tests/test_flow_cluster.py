@@ -42,7 +42,7 @@ def cluster(dask_processes: DaskProcesses, monkeypatch: pytest.MonkeyPatch) -> D
 def test_at_most_batch_size_fovs_are_at_the_scheduler(
     tmp_path: Path, cluster: DaskProcesses, batch_size: int | None, outstanding: int
 ) -> None:
-    recording = write_recording(tmp_path / "film.nd2", film(5, 200))  # long enough for a second one to be sent
+    recording = write_recording(tmp_path / "film.nd2", film(5, 2))
     since = cluster.n_transitions()
     assert run(request(recording, tmp_path / "out", batch_size=batch_size)).state.is_completed()
     assert cluster.most_outstanding("compute_fov", since) == outstanding
