@@ -3,6 +3,8 @@
 import json
 import logging
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ import psutil  # type: ignore[import-untyped]  # distributed has it
 import pytest
 
 from flows.task_runner import connect, make_task_runner
-from tests.engines import DaskProcesses, wait_until, writes_fov
+from tests.engines import ROOT, DaskProcesses, wait_until, writes_fov
 from tests.flow_runs import EndedRun, film, request, run
 from tests.output_worker import content
 from tests.recordings import write_recording
@@ -46,6 +48,19 @@ def test_at_most_batch_size_fovs_are_at_the_scheduler(
     since = cluster.n_transitions()
     assert run(request(recording, tmp_path / "out", batch_size=batch_size)).state.is_completed()
     assert cluster.most_outstanding("compute_fov", since) == outstanding
+
+
+@pytest.mark.parametrize("first", ["flows.site", "flows.stopping"])
+def test_whatever_a_worker_imports_first_it_knows_classes_by_the_same_names(first: str) -> None:
+    told = "import typing, prefect.client.schemas.objects as objects; print(objects.State[typing.Any].__module__)"
+    names = {
+        subprocess.run(
+            [sys.executable, "-c", f"import {module}, flows.process; {told}"],
+            cwd=ROOT, capture_output=True, text=True, timeout=120, check=True,
+        ).stdout
+        for module in (first, "prefect.engine")
+    }  # fmt: skip
+    assert len(names) == 1
 
 
 def test_number_of_workers_is_ignored_at_a_cluster_and_the_log_says_so(tmp_path: Path, cluster: DaskProcesses) -> None:
