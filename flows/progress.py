@@ -4,12 +4,13 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from functools import lru_cache
-from threading import Lock
+from queue import SimpleQueue
+from threading import Event, Lock, Thread
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import distributed
@@ -19,10 +20,14 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.context import FlowRunContext, TaskRunContext
 from prefect.settings import PREFECT_API_URL
 
+from flows.topics import hearing
+
 _logger = logging.getLogger(__name__)
 
 _ARTIFACT_INTERVAL_S = 0.5
 _EVENT_INTERVAL_S = 0.2
+_END_PATIENCE_S = 3.0
+"""Time that the end of something waits for Prefect to be told of its progress."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +98,48 @@ def _client(api_url: str | None, process_id: int) -> SyncPrefectClient:  # noqa:
     return client
 
 
+class _Teller:
+    """A thread of this process that tells Prefect what others are not to wait for: it asks for minutes where it has to.
+
+    It ends with the process, whatever is still to be told.
+    """
+
+    def __init__(self) -> None:
+        self._tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        Thread(target=self._run, name="progress", daemon=True).start()
+
+    def have_told(self, task: Callable[[], None]) -> None:
+        """Have it call a function, in the context of now, when its turn comes."""
+        context = copy_context()
+        self._tasks.put(lambda: context.run(task))
+
+    def _run(self) -> None:
+        while True:
+            self._tasks.get()()
+
+
+@lru_cache(maxsize=4)
+def _teller(api_url: str | None, process_id: int) -> _Teller:  # noqa: ARG001 - as above; forked processes have no threads
+    return _Teller()
+
+
+class _Position(NamedTuple):
+    """Where a bar is to be."""
+
+    percentage: float
+    description: str
+    counts: dict[str, str]
+
+
 class ProgressArtifact:
     """A progress bar in the Prefect UI, which never goes back.
 
     It appears when it has had something to show for half a second, or at its end, and moves at most twice a second.
     One with a key belongs to a run: it appears at once, and goes on where a previous attempt of the run left it.
     Beside the bar, `counts` are kept for programs: the artifact's metadata.
+
+    Whoever moves it does not wait for Prefect, which may be away, but for a moment at the end: of positions that could
+    not be shown yet, the newest counts.
     """
 
     def __init__(self, title: str, key: str | None = None) -> None:
@@ -107,28 +148,47 @@ class ProgressArtifact:
         self._id: UUID | None = None
         self._shown = 0.0
         self._throttle = Throttle(_ARTIFACT_INTERVAL_S, at_once=key is not None)
+        self._lock = Lock()
+        self._newest: _Position | None = None
+        self._nothing_to_tell = Event()
 
     def show(
         self, percentage: float, text: str, counts: Mapping[str, int] | None = None, *, final: bool = False
     ) -> None:
-        """Move the bar; the last position is always shown."""
+        """Move the bar; the last position is always shown, where Prefect answers."""
         if not (final or self._throttle.passes()):
             return
-        description = f"{self._title}: {text}"
-        metadata = {name: str(count) for name, count in (counts or {}).items()}
+        newest = _Position(
+            percentage, f"{self._title}: {text}", {name: str(count) for name, count in (counts or {}).items()}
+        )
+        with self._lock:
+            is_waiting, self._newest = self._newest is not None, newest
+            self._nothing_to_tell.clear()
+        if not is_waiting:
+            _teller(PREFECT_API_URL.value(), os.getpid()).have_told(self._tell)
+        if final:
+            self._nothing_to_tell.wait(_END_PATIENCE_S)
+
+    def _tell(self) -> None:
+        with self._lock:
+            newest, self._newest = self._newest, None
+        assert newest is not None
         try:
             client = _client(PREFECT_API_URL.value(), os.getpid())
             self._id = self._id or self._find(client)
-            self._shown = max(self._shown, percentage)
+            self._shown = max(self._shown, newest.percentage)
             if self._id is None:
-                self._id = self._create(client, description, metadata)
+                self._id = self._create(client, newest.description, newest.counts)
             else:
-                update = ArtifactUpdate(data=self._shown, description=description, metadata_=metadata)
+                update = ArtifactUpdate(data=self._shown, description=newest.description, metadata_=newest.counts)
                 client.update_artifact(self._id, update)
         except Exception as error:  # whatever ails the Prefect API: a bar that stands still is not worth a FOV
             _logger.warning("The progress of %s could not be shown: %s", self._title, error)
+        with self._lock:
+            if self._newest is None:
+                self._nothing_to_tell.set()
 
-    def _create(self, client: SyncPrefectClient, description: str, metadata: dict[str, str]) -> UUID:
+    def _create(self, client: SyncPrefectClient, description: str, counts: dict[str, str]) -> UUID:
         flow_run_context, task_run_context = FlowRunContext.get(), TaskRunContext.get()
         task_run = task_run_context.task_run if task_run_context else None
         flow_run = flow_run_context.flow_run if flow_run_context else None
@@ -137,7 +197,7 @@ class ProgressArtifact:
             key=self._key,
             data=self._shown,
             description=description,
-            metadata_=metadata,
+            metadata_=counts,
             task_run_id=task_run.id if task_run else None,
             flow_run_id=task_run.flow_run_id if task_run else flow_run.id if flow_run else None,
         )
@@ -216,12 +276,8 @@ def tell_run(topic: str, part: int) -> Callable[[int], None]:
 def hearing_tasks(client: distributed.Client, topic: str, note: Callable[[int, int], None]) -> Iterator[None]:
     """Have what tasks tell of their parts noted within the block: which part, and how many steps of it are done."""
 
-    def handle(event: tuple[float, dict[str, Any]]) -> None:
-        _, told = event
+    def handle(told: dict[str, int]) -> None:
         note(told["part"], told["done"])
 
-    client.subscribe_topic(topic, handle)
-    try:
+    with hearing(client, topic, handle):
         yield
-    finally:
-        client.unsubscribe_topic(topic)

@@ -16,6 +16,8 @@ from prefect.context import SettingsContext
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker, set_api_log_sink
 
+from flows.topics import hearing
+
 _FLUSH_PATIENCE_S = 10.0
 
 _runs: set[str] = set()
@@ -33,14 +35,11 @@ def hearing_logs(client: distributed.Client, run_id: str) -> Iterator[None]:
     """Hand on to Prefect, within the block, what tasks of a run log on workers."""
     context = copy_context()  # with the settings of the run, which Dask's threads do not have
 
-    def handle(event: tuple[float, dict[str, Any]]) -> None:
-        context.run(_to_prefect, event[1]["line"])
+    def handle(told: dict[str, Any]) -> None:
+        context.run(_to_prefect, told["line"])
 
-    client.subscribe_topic(_topic(run_id), handle)
-    try:
+    with hearing(client, _topic(run_id), handle):
         yield
-    finally:
-        client.unsubscribe_topic(_topic(run_id))
 
 
 def flush_events(settings: dict[str, Any]) -> None:

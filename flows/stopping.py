@@ -67,7 +67,7 @@ def watch_this_task() -> Callable[[], None]:
 
 def call_off(client: distributed.Client, futures: Sequence[distributed.Future[Any]]) -> None:
     """Take tasks back from a cluster, and wait until no worker works on them; not for ever."""
-    if not futures:
+    if not futures or client.status == "closed":  # its scheduler is gone, and has taken them back
         return
     client.cancel(futures, force=True)
     keys = {future.key for future in futures}

@@ -1,6 +1,8 @@
 """How far a run is: counted from what the tasks tell, and shown in the Prefect UI while it runs."""
 
 import contextvars
+import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -103,6 +105,19 @@ def test_bar_that_cannot_be_shown_does_not_stop_the_work(caplog: pytest.LogCaptu
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
         ProgressArtifact("film").show(40.0, "halfway", final=True)
     assert "The progress of film could not be shown" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:Artifact creation outside of a flow")
+def test_work_does_not_wait_for_a_server_that_does_not_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        api = f"http://127.0.0.1:{silent.getsockname()[1]}/api"
+        began_s = time.monotonic()
+        with temporary_settings({PREFECT_API_URL: api}):
+            bar = ProgressArtifact("film", key="silent")
+            for mark in range(100):
+                bar.show(float(mark), f"at {mark}")
+                time.sleep(0.02)
+        assert time.monotonic() - began_s < 10.0
 
 
 def test_listener_is_told_of_frames_while_they_are_computed(prefect_api: str, tmp_path: Path) -> None:
