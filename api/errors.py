@@ -5,6 +5,7 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request, Response
@@ -256,15 +257,20 @@ def _on_api_error(_: Request, error: Exception) -> Response:
     return ErrorResponse(error)
 
 
-def _on_pyama_error(_: Request, error: Exception) -> Response:
+def _on_pyama_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, PyamaError)
+    if isinstance(error, RecordingError) and isinstance(error.__cause__, PermissionError):
+        return _on_permission_error(request, error.__cause__)
     return ErrorResponse(from_pyama_error(error))
 
 
-def _on_permission_error(_: Request, error: Exception) -> Response:
+def _on_permission_error(request: Request, error: Exception) -> Response:
     """What the operating system does not let be read, wherever in an allowed folder it is come upon."""
     assert isinstance(error, PermissionError)
-    what = "a file or folder" if error.filename is None else shorten(str(error.filename))
+    path = error.filename
+    if not isinstance(path, str | Path) or Path(path).is_relative_to(request.app.state.settings.home):
+        raise error  # a file of the server's own, which is no matter of the client's
+    what = shorten(str(path))
     return ErrorResponse(ForbiddenError(f"{what} may not be read by the server; ask for permission on the file"))
 
 
@@ -307,10 +313,11 @@ def _problem(detail: dict[str, Any]) -> dict[str, str]:
 
 
 def _without_secrets(detail: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the values of fields in which a token may be."""
-    if not _SECRET.isdisjoint(detail["loc"]):
-        return {name: value for name, value in detail.items() if name != "input"}
+    """Leave out the values of fields in which a token may be, under whatever name an address is given."""
     given = detail.get("input")
+    is_address = isinstance(given, str) and "://" in given
+    if is_address or not _SECRET.isdisjoint(detail["loc"]) or (isinstance(given, list) and len(detail["loc"]) == 1):
+        return {name: value for name, value in detail.items() if name != "input"}
     if isinstance(given, dict):
         return {**detail, "input": {name: value for name, value in given.items() if name not in _SECRET}}
     return detail

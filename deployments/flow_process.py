@@ -49,6 +49,7 @@ _QUESTION_PAUSE_S = 1.0
 _WAIT_STEP_S = 0.2
 _NICENESS = 10
 """Computing takes all processors for hours; the API, Prefect and people's own programs come first."""
+_SIGNALS = {number.value: number.name for number in signal.Signals}
 _TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 _TAKEN_BACK = {"SCHEDULED", "PAUSED"}
 """In these a run waits for another process."""
@@ -256,7 +257,7 @@ def _unexpected_end(code: int) -> str:
     if code >= 0:
         how, why = f"ended with exit code {code}", "its last words are in the worker's log"
     else:
-        how = f"was killed by {signal.Signals(-code).name}"
+        how = f"was killed by {_SIGNALS.get(-code, f'signal {-code}')}"
         why = "for want of memory, where nobody did it by hand" if -code == signal.SIGKILL else "see the worker's log"
     return f"the process that computed {how} ({why}); what is finished stays, and a retry computes the rest"
 

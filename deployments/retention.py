@@ -84,8 +84,9 @@ def _may_be_there(recording: Path, scanned: Path | None) -> bool:
     try:
         if recording.exists():
             return True
-        if scanned is None or not recording.is_relative_to(scanned):
-            scanned = next(folder for folder in recording.parents if folder.is_dir())
-        return not any(scanned.iterdir())
+        around = {next(folder for folder in recording.parents if folder.is_dir())}
+        if scanned is not None and recording.is_relative_to(scanned):
+            around.add(scanned)
+        return not all(any(folder.iterdir()) for folder in around)
     except OSError:
         return True

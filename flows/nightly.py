@@ -126,6 +126,8 @@ def _outcome_or_refusal(client: SyncPrefectClient, deployment_id: UUID, finding:
     try:
         return _outcome(client, deployment_id, finding)
     except httpx.HTTPStatusError as error:
+        if error.response.is_server_error:
+            raise
         why = f"Prefect refuses to start it: {error.response.status_code} {error.response.text[:_LONGEST_REFUSAL]}"
         return Outcome(finding.recording, "skipped", why)
 
@@ -141,8 +143,7 @@ def _outcome(client: SyncPrefectClient, deployment_id: UUID, finding: NewRecordi
     )
     earlier = {keys.index(str(run.idempotency_key)) + 1: run for run in runs}
     last = max(earlier, default=0)
-    if last and earlier[last].labels.get(SCAN_LABEL) == str(flow_run.id):
-        # This scan was interrupted, and goes on.
+    if last and _is_of_this_scan(earlier[last], finding):
         return Outcome(finding.recording, "started", _attempt(last), str(earlier[last].id))
     if active := _active_runs(client, tag):
         return Outcome(finding.recording, "skipped", "its output folder is in use by this job", str(active[0].id))
@@ -166,13 +167,20 @@ def _outcome(client: SyncPrefectClient, deployment_id: UUID, finding: NewRecordi
     return Outcome(finding.recording, "started", _attempt(last + 1), str(run.id))
 
 
+def _is_of_this_scan(run: FlowRun, finding: NewRecording) -> bool:
+    """Whether this scan has started a run for a recording before it was interrupted; not for a copy of it."""
+    into = run.parameters.get("output_dir")
+    return run.labels.get(SCAN_LABEL) == str(flow_run.id) and into == finding.plan.request.output_dir
+
+
 def _attempt(number: int) -> str:
     return f"attempt {number} of {MOST_ATTEMPTS}"
 
 
 def _note_where(client: SyncPrefectClient, run: FlowRun, recording: Path) -> None:
     """Have a run tell where its recording is now, so that it is kept as long as that is there."""
-    if str(recording) != run.labels.get(FOUND_LABEL, run.parameters.get("microscopy_path")):
+    known = (run.labels.get(FOUND_LABEL), run.parameters.get("microscopy_path"))
+    if not any(Path(str(place)).exists() for place in known if place is not None):
         client.update_flow_run_labels(run.id, {FOUND_LABEL: str(recording)})
 
 

@@ -214,6 +214,15 @@ def test_tables_of_folders_of_the_same_name_do_not_replace_each_other(url: str, 
         assert len(rows_of(engine, "pyama_table")) == 2
 
 
+def test_a_name_that_a_database_has_no_room_for_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / ("a" * 200) / ("b" * 200)
+    folder.mkdir(parents=True)
+    (folder / "control_merged.csv").write_text(table_text(0))
+    with pytest.raises(TraceFileError, match=r"too long for the name of an experiment.* by --experiment"):
+        find_sources([folder])
+    assert len(find_sources([folder], "2026-11 siRNA")) == 1
+
+
 def test_fovs_that_were_not_made_alike_are_refused(tmp_path: Path) -> None:
     make_fov(tmp_path, 0, table_text(0))
     make_fov(tmp_path, 1, table_text(1))

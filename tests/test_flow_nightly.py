@@ -145,6 +145,18 @@ def test_what_was_completed_or_cancelled_is_left_to_people(
     assert labels[FOUND_LABEL] == str(folder / "renamed.nd2")  # so that it is remembered as long as that is there
 
 
+def test_a_copy_of_a_recording_is_not_processed_beside_it(folder: Path, client: SyncPrefectClient) -> None:
+    (folder / "copy.nd2").write_bytes((folder / "film.nd2").read_bytes())
+    ended = scan(folder)
+    assert ended.message == "2 recordings found: 1 started, 1 skipped, 0 broken"
+    first, second = ended.table()
+    assert (first["outcome"], second["outcome"], second["why"]) == ("started", "skipped", "this job is processing it")
+    assert first["job_id"] == second["job_id"]
+    (folder / "copy.nd2").unlink()
+    scan(folder)  # what was processed is elsewhere now
+    assert client.read_flow_run(UUID(first["job_id"])).labels[FOUND_LABEL] == str(folder / "film.nd2")
+
+
 @pytest.mark.parametrize("state", [Running(), Failed()])
 def test_a_scan_that_was_interrupted_goes_on_with_what_it_has_started(
     folder: Path, client: SyncPrefectClient, state: State[Any]

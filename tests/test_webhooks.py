@@ -110,6 +110,14 @@ def test_a_refusal_repeats_no_secrets(tmp_path: Path, address: str, more: dict[s
     assert "s3cret" not in response.text
 
 
+@pytest.mark.parametrize("asked", [[{"webhook_url": "s3cret"}], {"webhook": "https://hooks.example.org/s3cret"}])
+def test_an_address_in_another_place_is_not_repeated_either(tmp_path: Path, asked: object) -> None:
+    with api(tmp_path / "home") as client:
+        response = client.post(f"{BASE}/analysis/fitting/start", json=asked)
+    error_of(response, 400, "INVALID_PARAMETERS")
+    assert "s3cret" not in response.text
+
+
 def test_requests_that_start_jobs_may_name_what_is_allowed(tmp_path: Path) -> None:
     traces = write_maturation(tmp_path / "traces.csv", 2)
     settings = {"webhook_secret": SECRET, "allowed_webhooks": "https://hooks.example.org/pyama"}

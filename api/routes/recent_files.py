@@ -13,6 +13,7 @@ from api.paths import allowed_path, allowed_roots
 from api.recent_files import MOST_FILES, recent_files
 from api.responses import Answer
 from tasks.acquisition import is_pattern
+from tasks.errors import PyamaError
 
 router = APIRouter(prefix="/processing", tags=["file explorer"])
 
@@ -59,5 +60,5 @@ def _item(request: Request, raw: str) -> FileItem | None:
         if is_pattern(path) and (item := series_item(path)) is not None:
             return item
         return file_item(path, path.stat())
-    except (ApiError, OSError):
+    except (ApiError, PyamaError, OSError):
         return None

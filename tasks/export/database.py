@@ -32,7 +32,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from tasks.errors import ExportError, TraceFileError
-from tasks.export.sources import Source
+from tasks.export.sources import LONGEST_NAME, Source
 from tasks.features import feature_columns
 from tasks.fitting.results import FitRow, read_rows
 from tasks.trace_files import minutes_per_unit, read_all_columns, read_header
@@ -50,7 +50,7 @@ _tables = sa.Table(
     "pyama_table",
     _schema,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("experiment", sa.String(255), nullable=False),
+    sa.Column("experiment", sa.String(LONGEST_NAME), nullable=False),
     sa.Column("name", sa.String(255), nullable=False),
     sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),

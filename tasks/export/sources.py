@@ -18,6 +18,8 @@ from tasks.traces import IDENTITY_COLUMNS
 
 TableKind = Literal["traces", "fits"]
 
+LONGEST_NAME = 255
+"""Characters of the name of an experiment that a database keeps."""
 _TRACES_ENDING = "_traces.csv"
 
 
@@ -78,10 +80,20 @@ def find_sources(paths: Iterable[Path], experiment: str | None = None) -> list[S
                 problems.append(f"{table} cannot be read: {error.strerror}")
             except TraceFileError as error:
                 problems.append(str(error))
-    problems += _clashes(sources)
+    problems += _clashes(sources) + _long_names(sources)
     if problems:
         raise TraceFileError("; ".join(problems))
     return sources
+
+
+def _long_names(sources: Iterable[Source]) -> list[str]:
+    """Names that databases have no room for."""
+    return [
+        f"{name} is too long for the name of an experiment, of which {LONGEST_NAME} characters are kept; give another "
+        "one by --experiment"
+        for name in sorted({one.experiment for one in sources})
+        if len(name) > LONGEST_NAME
+    ]
 
 
 def _tables_of(folder: Path, problems: list[str]) -> list[Path]:

@@ -31,11 +31,13 @@ COMPUTING_WITHIN_S = 600.0
 """Time that work may take on a machine that is busy with other things."""
 BY_HAND = "tried again by hand"
 BY_API = "Asked for by the API"
+_ASKED_FOR = {BY_HAND, BY_API}
 _WORKERS_FIRST_WORD = "Process exited with status code"
 _LOOK_INTERVAL_S = 0.1
 _PERSON_S = 2.0
 """Time that a person takes to see that a job has failed."""
 _TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+_TOLD_TWICE = {"CANCELLED", "CRASHED"}
 ENDED = {"completed", "failed", "cancelled"}
 _ORDER = ["pending", "running", "completed", "failed", "cancelled"]
 _HOLDS_SLOT = ["PENDING", "RUNNING", "CANCELLING"]
@@ -152,7 +154,8 @@ class Scene:
             self.stack.client.http.post(f"/jobs/{job.id}/retry", timeout=STARTED_WITHIN_S).raise_for_status()
         else:
             state = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": BY_HAND}
-            self._ask("POST", f"/flow_runs/{job.id}/set_state", {"state": state})
+            answer = self._ask("POST", f"/flow_runs/{job.id}/set_state", {"state": state})
+            assert answer["status"] == "ACCEPT", answer
         # The API may tell for a moment what it has heard before.
         self.wait(
             lambda: self._status()["status"] not in ENDED or self.state() in _TERMINAL, "the job is tried again", 30.0
@@ -278,7 +281,8 @@ class Scene:
     def _check_history(self) -> None:
         """Hold all states that Prefect has kept of the run to the rule that none that is final is left but by hand.
 
-        Prefect's worker tells once more, in its own words, that a run is cancelled; it stays what it was.
+        Prefect's worker tells once more, in its own words, that a run is cancelled or has crashed: it stays what it
+        was. But it may not do so once the run is to be tried again.
         """
         job = self.current
         states = self._ask("GET", f"/flow_run_states/?flow_run_id={job.id}", None)
@@ -286,7 +290,12 @@ class Scene:
         left = [
             (before["name"], after["name"])
             for before, after in pairwise(states)
-            if before["type"] in _TERMINAL - {after["type"]} and after["message"] not in {BY_HAND, BY_API}
+            if before["type"] in _TERMINAL - ({after["type"]} & _TOLD_TWICE) and after["message"] not in _ASKED_FOR
+        ]
+        left += [
+            (before["name"], after["name"])
+            for before, after in pairwise(states)
+            if before["message"] in _ASKED_FOR and after["type"] == "CRASHED"
         ]
         if left:
             job.problems.append(f"final states were overwritten: {left}")
