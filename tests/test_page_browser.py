@@ -2,12 +2,13 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Browser, Locator, Route, expect
 
 from api.security import new_api_key
 from tasks.fitting.catalog import FITTING_MODELS
@@ -188,6 +189,26 @@ def wait_for_another(canvas: Locator, before: str) -> None:
     canvas.page.wait_for_function(
         "([canvas, before]) => canvas.toDataURL() !== before", arg=[canvas.element_handle(), before]
     )
+
+
+def test_the_recording_that_was_chosen_last_counts(tab: Visit, folder: Path, tmp_path: Path) -> None:
+    page = tab.page
+    slow = shutil.copy(folder / "cells.nd2", tmp_path / "slow.nd2")
+    held: list[Route] = []
+    page.route("**/load-metadata", lambda route: route.continue_() if held else held.append(route))
+    tab.open(f"#/new?recording={slow}")
+    expect(page.get_by_text("Looking into the recording")).to_be_visible()
+    recording = page.get_by_role("textbox", name="Recording")
+    recording.fill(str(folder / "cells.nd2"))
+    recording.press("Tab")
+    results = page.get_by_role("textbox", name="Folder for the results")
+    expect(results).to_have_value(f"{folder}/cells_results")
+    with page.expect_response("**/load-metadata"):
+        held[0].continue_()
+    # The page has got the answer, too.
+    page.wait_for_timeout(500)
+    expect(results).to_have_value(f"{folder}/cells_results")
+    expect(page.get_by_role("button", name="Start the run")).to_be_enabled()
 
 
 def test_curves_are_those_of_the_fitted_models(browser: Browser, stack: RunningStack) -> None:

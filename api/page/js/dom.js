@@ -77,6 +77,19 @@ export async function busy(control, place, showProblem, work) {
   }
 }
 
+/**
+ * Of what is asked for anew before an answer has come, only the newest answer counts.
+ *
+ * Call what this gives whenever something is asked for; what that gives tells whether nothing has been since.
+ */
+export function newestOnly() {
+  let newest = 0;
+  return () => {
+    const asked = (newest += 1);
+    return () => asked === newest;
+  };
+}
+
 /** Tell something in passing, to screen readers as well. */
 export function notify(text) {
   const notice = h("p", { class: "notice" }, text);

@@ -1,7 +1,7 @@
 // Starting a fit: a trace file, a model, and where the search begins and ends.
 
 import { get, post } from "./api.js";
-import { busy, field, fill, h, select } from "./dom.js";
+import { busy, field, fill, h, newestOnly, select } from "./dom.js";
 import { pathInput } from "./picker.js";
 import { showProblem } from "./problems.js";
 import { counted, readableNumber } from "./text.js";
@@ -21,6 +21,7 @@ export async function show({ csv_path: path = "" }, signal) {
 class Fit {
   constructor(models, path) {
     this.models = models;
+    this.ask = newestOnly();
     this.traces = pathInput("Trace file", "A merged file of a sample, or the table of a FOV", {
       extensions: [".csv"], value: path, onchange: (chosen) => this.look(chosen),
     });
@@ -61,12 +62,16 @@ class Fit {
 
   /** Look into a trace file. */
   async look(path, column = null) {
+    const isNewest = this.ask();
     fill(this.problem);
     this.about.textContent = "";
     this.columnField.hidden = true;
+    // Another file has columns of its own.
+    if (column === null) fill(this.column);
     if (!path) return;
     try {
       const { data } = await post("/analysis/load-traces", { csv_path: path, column });
+      if (!isNewest()) return;
       const measured = data.columns.filter((name) => /_ch_\d+$/.test(name));
       fill(this.column, measured.map((name) => h("option", { value: name }, name)));
       this.column.value = data.column;
@@ -80,7 +85,7 @@ class Fit {
       ].filter(Boolean).join(" · ");
       this.proposeBounds();
     } catch (problem) {
-      fill(this.problem, showProblem(problem));
+      if (isNewest()) fill(this.problem, showProblem(problem));
     }
   }
 

@@ -1,7 +1,7 @@
 // Starting a run: a recording, its channels as its own metadata suggest them, parameters, a folder for the results.
 
 import { get, post, schema } from "./api.js";
-import { busy, button, fill, folderOf, h, field, newId, remembered, select } from "./dom.js";
+import { busy, button, fill, folderOf, h, field, newestOnly, newId, remembered, select } from "./dom.js";
 import { pathInput } from "./picker.js";
 import { showProblem } from "./problems.js";
 import { SchemaForm } from "./schema.js";
@@ -23,6 +23,7 @@ export async function show(parameters, signal) {
 class NewRun {
   constructor(features, properties, extensions) {
     this.features = features;
+    this.ask = newestOnly();
     this.recording = pathInput("Recording", "A file on the server", {
       extensions, onchange: (path) => this.load(path),
     });
@@ -57,13 +58,17 @@ class NewRun {
 
   /** Look into a recording, and propose all else. */
   async load(path) {
+    const isNewest = this.ask();
     this.recording.value = path;
+    this.plan = null;
     this.start.disabled = true;
     this.rest.hidden = true;
+    fill(this.about);
     if (!path) return;
     fill(this.about, h("p", { class: "waiting" }, "Looking into the recording…"));
     try {
       const { metadata, suggested_channels: suggested } = await post("/processing/load-metadata", { file_path: path });
+      if (!isNewest()) return;
       fill(this.about, aboutRecording(metadata));
       this.plan = new ChannelPlan(metadata.channel_names, suggested, this.features);
       fill(this.channels, this.plan.element);
@@ -71,12 +76,14 @@ class NewRun {
       this.rest.hidden = false;
       this.start.disabled = false;
     } catch (problem) {
-      fill(this.about, showProblem(problem));
+      if (isNewest()) fill(this.about, showProblem(problem));
     }
   }
 
   async submit(event) {
     event.preventDefault();
+    // The button comes back from a request that was refused, also where another recording is being looked into by then.
+    if (!this.plan) return;
     await busy(this.start, this.problem, showProblem, async () => {
       const parameters = { ...this.often.values, ...this.rarely.values };
       await post("/processing/workflow/start", {

@@ -2,7 +2,7 @@
 
 import { get, post } from "./api.js";
 import { openDialog } from "./dialogs.js";
-import { button, field, fill, folderOf, h, remembered } from "./dom.js";
+import { button, field, fill, folderOf, h, newestOnly, remembered } from "./dom.js";
 import { showProblem } from "./problems.js";
 import { readableSize, readableTime } from "./text.js";
 
@@ -19,7 +19,7 @@ class Explorer {
   constructor(extensions, start, close) {
     this.extensions = extensions;
     this.close = close;
-    this.asked = 0;
+    this.ask = newestOnly();
     // What is typed must not be overwritten by the folder that browsing begins in.
     this.input = h("input", { type: "text", spellcheck: "false", autocomplete: "off", autofocus: true, readonly: true });
     this.list = h("ul", { class: "files", "aria-label": "Files and folders" });
@@ -62,19 +62,19 @@ class Explorer {
 
   /** Show a folder; another one where it cannot be shown. */
   async open(folder, otherwise = null) {
-    const asked = (this.asked += 1);
+    const isNewest = this.ask();
     fill(this.problem);
     try {
       const found = await post("/processing/list-directory", {
         directory_path: folder, filter_extensions: this.extensions,
       });
-      if (asked !== this.asked) return; // another one has been asked for since
+      if (!isNewest()) return;
       this.folder = found.directory_path;
       this.input.value = this.folder;
       remembered.set("folder", this.folder);
       this.show(found);
     } catch (problem) {
-      if (asked !== this.asked) return;
+      if (!isNewest()) return;
       if (otherwise !== null) await this.open(otherwise);
       else fill(this.problem, showProblem(problem));
     }
