@@ -1,7 +1,7 @@
 // Merging: which FOVs belong to which sample, and the files that come out.
 
 import { get, post } from "./api.js";
-import { busy, button, fill, fileName, h, notify, remembered } from "./dom.js";
+import { busy, button, fill, fileName, h, newestOnly, notify, remembered } from "./dom.js";
 import { downloadLink } from "./download.js";
 import { follow } from "./events.js";
 import { pathInput } from "./picker.js";
@@ -17,6 +17,8 @@ export async function show({ input_dir: folder = remembered.get("output_dir") },
 class Merge {
   constructor(folder, signal) {
     this.signal = signal;
+    this.askForFolder = newestOnly();
+    this.askForSamples = newestOnly();
     this.input = pathInput("Results of a run", "The folder that a run has written into", {
       value: folder, onchange: (path) => this.look(path),
     });
@@ -65,10 +67,14 @@ class Merge {
 
   /** Look into a folder of results, and at the samples that are kept there. */
   async look(folder) {
+    const isNewest = this.askForFolder();
+    // Samples that are still to come are those of another folder.
+    this.askForSamples();
     fill(this.problem);
     fill(this.samples);
     try {
       const { fovs, output_dir: path } = await get("/visualization/folder", { output_dir: folder }, { signal: this.signal });
+      if (!isNewest()) return;
       const numbers = fovs.map(({ fov }) => fov);
       this.hint.textContent = numbers.length
         ? `${counted(numbers.length, "FOV")} are there: ${spans(numbers)}. ${counted(fovs.filter((one) => one.inspected).length, "FOV")} inspected.`
@@ -76,9 +82,11 @@ class Merge {
       this.output.value = `${path}/merged`;
       this.samplesFile.value = `${path}/samples.yaml`;
       const { items } = await post("/processing/list-directory", { directory_path: path, filter_extensions: [".yaml"] });
+      if (!isNewest()) return;
       if (items.some((item) => item.path === this.samplesFile.value)) await this.load(this.samplesFile.value);
       else this.add("sample", spans(numbers));
     } catch (problem) {
+      if (!isNewest()) return;
       this.hint.textContent = "";
       fill(this.problem, showProblem(problem));
     }
@@ -86,12 +94,14 @@ class Merge {
 
   /** Take the samples of a file; one that is not there is going to be written. */
   async load(path) {
+    const isNewest = this.askForSamples();
     try {
       const { samples } = await post("/processing/samples/load", { file_path: path });
+      if (!isNewest()) return;
       fill(this.samples);
       for (const { name, fovs } of samples) this.add(name, fovs);
     } catch (problem) {
-      if (problem.code !== "FILE_NOT_FOUND") fill(this.problem, showProblem(problem));
+      if (isNewest() && problem.code !== "FILE_NOT_FOUND") fill(this.problem, showProblem(problem));
     }
   }
 
