@@ -2,7 +2,7 @@
 
 import { get, post, remove } from "./api.js";
 import { confirmDialog } from "./dialogs.js";
-import { button, busy, fill, h, notify } from "./dom.js";
+import { button, busy, fill, h, newestOnly, notify } from "./dom.js";
 import { follow, hasEnded, pause } from "./events.js";
 import { showProblem } from "./problems.js";
 import { counted, readableDuration, readableTime } from "./text.js";
@@ -37,6 +37,7 @@ class JobList {
     this.cards = new Map();
     this.followed = new Map();
     this.offset = 0;
+    this.ask = newestOnly();
     this.rows = h("ul", { class: "jobs" });
     this.pages = h("div", { class: "pages" });
     this.problem = h("div");
@@ -50,7 +51,15 @@ class JobList {
   }
 
   async load() {
+    const isNewest = this.ask();
     const { jobs, total } = await get("/jobs", { limit: PAGE, offset: this.offset }, { signal: this.signal });
+    if (!isNewest()) return;
+    // The last page may be gone, with the jobs that were on it.
+    const last = PAGE * Math.floor(Math.max(0, total - 1) / PAGE);
+    if (this.offset > last) {
+      this.offset = last;
+      return this.load();
+    }
     for (const job of jobs) this.card(job).update(job);
     fill(this.problem);
     const shown = jobs.map((job) => this.cards.get(job.job_id).element);
@@ -92,12 +101,17 @@ class JobList {
     }
   }
 
+  async turn(offset) {
+    this.offset = offset;
+    await this.refresh();
+  }
+
   showPages(total) {
-    const turn = (by) => () => ((this.offset = Math.max(0, this.offset + by)), this.refresh());
+    const { offset } = this;
     fill(this.pages, total > PAGE && [
-      button("Newer", turn(-PAGE), "", { disabled: this.offset === 0 }),
-      h("span", {}, `${this.offset + 1}–${Math.min(this.offset + PAGE, total)} of ${total}`),
-      button("Older", turn(PAGE), "", { disabled: this.offset + PAGE >= total }),
+      button("Newer", () => this.turn(offset - PAGE), "", { disabled: offset === 0 }),
+      h("span", {}, `${offset + 1}–${Math.min(offset + PAGE, total)} of ${total}`),
+      button("Older", () => this.turn(offset + PAGE), "", { disabled: offset + PAGE >= total }),
     ]);
   }
 }
