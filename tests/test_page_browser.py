@@ -314,6 +314,21 @@ def test_the_page_asks_for_a_key_and_keeps_it_for_the_tab(browser: Browser, stac
 
 
 @pytest.mark.stack
+def test_a_page_that_looks_again_by_itself_asks_for_no_key(browser: Browser, stack: RunningStack) -> None:
+    key, entry = new_api_key("ada", "operator")
+    with stack.another_api(PYAMA_API_KEYS=entry) as client, visit(browser, client.url) as tab:
+        tab.page.goto(client.url)
+        dialog = tab.page.get_by_role("dialog")
+        dialog.get_by_label("Key", exact=True).fill(key)
+        tab.page.keyboard.press("Enter")
+        expect(tab.page.locator("main").get_by_role("link", name="New run")).to_be_visible()
+        tab.page.get_by_role("button", name="API key", exact=True).click()
+        dialog.get_by_role("button", name="Forget the key").click()
+        expect(tab.page.locator("main").get_by_role("alert")).to_contain_text("an API key is needed")
+        expect(dialog).to_have_count(0)
+
+
+@pytest.mark.stack
 def test_the_list_goes_on_where_no_events_come(browser: Browser, stack: RunningStack, folder: Path) -> None:
     with visit(browser, stack.api_url) as tab:
         tab.page.route("**/events", lambda route: route.abort())

@@ -40,8 +40,12 @@ export function address(path, query = {}) {
   return `${BASE}${path}${words.size ? `?${words}` : ""}`;
 }
 
-/** Ask, and give the response of a request that was met. */
-export async function request(url, { method = "GET", body, headers = {}, signal } = {}) {
+/**
+ * Ask, and give the response of a request that was met.
+ *
+ * What the page does by itself, now and then, asks nobody for a key: whoever has said no would be asked for ever.
+ */
+export async function request(url, { method = "GET", body, headers = {}, signal, byItself = false } = {}) {
   for (;;) {
     const sent = key.get();
     const response = await send(url, {
@@ -57,7 +61,7 @@ export async function request(url, { method = "GET", body, headers = {}, signal 
     if (response.ok) return response;
     const problem = await problemOf(response);
     // Another request may have brought a new key meanwhile.
-    if (response.status === 401 && (sent !== key.get() || (await askForKey(problem)))) continue;
+    if (response.status === 401 && (sent !== key.get() || (!byItself && (await askForKey(problem))))) continue;
     throw problem;
   }
 }

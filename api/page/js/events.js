@@ -30,7 +30,7 @@ export async function follow(jobId, onStatus, signal) {
     // Whoever stands between may not let streams through; the state is asked for as well before the next attempt.
     await pause(POLL_MS, signal);
     try {
-      if (!signal.aborted) note(await get(`/jobs/${jobId}`, {}, { signal }));
+      if (!signal.aborted) note(await get(`/jobs/${jobId}`, {}, { signal, byItself: true }));
     } catch (error) {
       if (error.status === 404) throw error;
     }
@@ -38,7 +38,8 @@ export async function follow(jobId, onStatus, signal) {
 }
 
 async function readEvents(jobId, onStatus, signal) {
-  const response = await request(address(`/jobs/${jobId}/events`), { headers: { Accept: "text/event-stream" }, signal });
+  const headers = { Accept: "text/event-stream" };
+  const response = await request(address(`/jobs/${jobId}/events`), { headers, signal, byItself: true });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {

@@ -50,15 +50,16 @@ class JobList {
     );
   }
 
-  async load() {
+  async load(byItself = false) {
     const isNewest = this.ask();
-    const { jobs, total } = await get("/jobs", { limit: PAGE, offset: this.offset }, { signal: this.signal });
+    const query = { limit: PAGE, offset: this.offset };
+    const { jobs, total } = await get("/jobs", query, { signal: this.signal, byItself });
     if (!isNewest()) return;
     // The last page may be gone, with the jobs that were on it.
     const last = PAGE * Math.floor(Math.max(0, total - 1) / PAGE);
     if (this.offset > last) {
       this.offset = last;
-      return this.load();
+      return this.load(byItself);
     }
     for (const job of jobs) this.card(job).update(job);
     fill(this.problem);
@@ -89,13 +90,13 @@ class JobList {
     while (!this.signal.aborted) {
       await pause(LIST_MS, this.signal);
       // Nobody looks at a hidden tab.
-      if (!this.signal.aborted && !document.hidden) await this.refresh();
+      if (!this.signal.aborted && !document.hidden) await this.refresh(true);
     }
   }
 
-  async refresh() {
+  async refresh(byItself = false) {
     try {
-      await this.load();
+      await this.load(byItself);
     } catch (problem) {
       if (!this.signal.aborted) fill(this.problem, showProblem(problem));
     }

@@ -140,7 +140,8 @@ class Result {
       await pause(LOOK_MS, this.signal);
       if (this.signal.aborted || document.hidden) continue;
       try {
-        const { fovs } = await get("/visualization/folder", { output_dir: this.folder }, { signal: this.signal });
+        const options = { signal: this.signal, byItself: true };
+        const { fovs } = await get("/visualization/folder", { output_dir: this.folder }, options);
         const first = this.fovs.length === 0 && fovs.length > 0;
         this.list(fovs);
         if (first) this.open(fovs[0].fov);
