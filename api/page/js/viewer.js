@@ -1,7 +1,7 @@
 // The frames of a FOV: which image, which frame, zoom, overlays; a click tells which cell is there.
 
 import { blob, get } from "./api.js";
-import { button, field, fill, h, newId, select } from "./dom.js";
+import { button, field, fill, h, newestOnly, newId, select } from "./dom.js";
 import { pause } from "./events.js";
 import { showProblem } from "./problems.js";
 
@@ -21,6 +21,7 @@ export class Viewer {
     this.frame = 0;
     this.window = this.whole;
     this.pictures = new Map();
+    this.beginToPlay = newestOnly();
     this.trace = null;
     this.images = imagesOf(fov);
     this.canvas = h("canvas", { role: "img" });
@@ -93,6 +94,7 @@ export class Viewer {
     on(this.canvas, "pointerdown", (event) => this.press(event));
     on(this.canvas, "pointermove", (event) => this.drag(event));
     on(this.canvas, "pointerup", (event) => this.release(event));
+    on(this.canvas, "pointercancel", () => (this.pressed = null));
     on(document, "keydown", (event) => this.key(event));
   }
 
@@ -129,7 +131,10 @@ export class Viewer {
         this.picture(this.query((this.frame + next) % this.fov.n_frames)).catch(() => {});
       }
     } catch (problem) {
-      if (!this.signal.aborted) fill(this.problem, showProblem(problem));
+      if (this.signal.aborted) return;
+      // A film that goes on would fail again with each frame, and ask for a key each time where that is what it needs.
+      this.stop();
+      fill(this.problem, showProblem(problem));
     }
   }
 
@@ -221,11 +226,14 @@ export class Viewer {
   }
 
   press(event) {
+    if (event.button) return;
     this.canvas.setPointerCapture(event.pointerId);
     this.pressed = { x: event.clientX, y: event.clientY, window: this.window, moved: false };
   }
 
   drag(event) {
+    // The button may have been let go where nobody told.
+    if (!event.buttons) this.pressed = null;
     if (!this.pressed) return;
     const { x, y, window } = this.pressed;
     const [dx, dy] = [event.clientX - x, event.clientY - y];
@@ -237,9 +245,9 @@ export class Viewer {
   }
 
   async release(event) {
-    const moved = this.pressed?.moved;
+    const { pressed } = this;
     this.pressed = null;
-    if (moved) return;
+    if (!pressed || pressed.moved) return;
     const [x, y] = this.at(event);
     try {
       const query = { output_dir: this.folder, fov: this.fov.fov, frame: this.frame, x, y };
@@ -256,9 +264,11 @@ export class Viewer {
   }
 
   async play() {
+    // A loop that was stopped less than a frame ago has not seen it yet, and must not go on.
+    const isNewest = this.beginToPlay();
     this.playing = true;
     this.showPlaying();
-    while (this.playing && !this.signal.aborted) {
+    while (this.playing && isNewest() && !this.signal.aborted) {
       await Promise.all([this.go((this.frame + 1) % this.fov.n_frames), pause(FRAME_MS, this.signal)]);
     }
   }
