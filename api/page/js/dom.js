@@ -20,9 +20,11 @@ export function h(tag, properties = {}, ...children) {
   return element;
 }
 
-/** Put children in the place of those that an element has. */
+/** Put children in the place of those that an element has; where they are the same ones, they keep their focus. */
 export function fill(element, ...children) {
-  element.replaceChildren(...children.flat(Infinity).filter((child) => child != null && child !== false));
+  const wanted = children.flat(Infinity).filter((child) => child != null && child !== false);
+  const there = element.childNodes;
+  if (wanted.length !== there.length || wanted.some((one, i) => one !== there[i])) element.replaceChildren(...wanted);
   return element;
 }
 

@@ -64,10 +64,7 @@ class JobList {
     for (const job of jobs) this.card(job).update(job);
     fill(this.problem);
     const shown = jobs.map((job) => this.cards.get(job.job_id).element);
-    // Elements that stay keep their focus.
-    if (shown.length !== this.rows.children.length || shown.some((one, i) => one !== this.rows.children[i])) {
-      fill(this.rows, shown.length ? shown : h("li", { class: "empty" }, "No jobs yet. ", h("a", { href: "#/new" }, "Start a run")));
-    }
+    fill(this.rows, shown.length ? shown : h("li", { class: "empty" }, "No jobs yet. ", h("a", { href: "#/new" }, "Start a run")));
     this.showPages(total);
     for (const job of jobs) this.follow(job);
   }
