@@ -131,7 +131,10 @@ def look_at_a_cell(tab: Visit) -> None:
     assert box is not None
     scale = box["width"] / SIZE_PX
     canvas.click(position={"x": found["position_x"][-1] * scale, "y": found["position_y"][-1] * scale})
-    expect(page.get_by_role("button", name=f"Cell {found['cell']}, good")).to_have_attribute("aria-pressed", "true")
+    chip = page.get_by_role("button", name=f"Cell {found['cell']}, good")
+    expect(chip).to_have_attribute("aria-pressed", "true")
+    chip.press("Enter")
+    expect(chip).to_be_focused()
     plots = page.locator(".cell-panel .plot canvas")
     expect(plots).to_have_count(len(found["values"]))
 

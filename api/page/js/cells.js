@@ -19,6 +19,7 @@ export class CellPanel {
     this.selected = null;
     this.page = 1;
     this.plots = [];
+    this.chipOf = new Map();
     this.chips = h("div", { class: "cells", role: "group", "aria-label": "Cells" });
     this.heading = h("h2", {}, "Cells");
     this.inspected = h("p", { class: "hint" });
@@ -67,8 +68,11 @@ export class CellPanel {
   }
 
   async loadTraces() {
-    const query = { output_dir: this.folder, fov: this.fov.fov, page: this.page, page_size: PAGE };
-    this.traces = await get("/visualization/traces", query, { signal: this.signal });
+    const { page } = this;
+    const query = { output_dir: this.folder, fov: this.fov.fov, page, page_size: PAGE };
+    const traces = await get("/visualization/traces", query, { signal: this.signal });
+    if (page !== this.page) return; // another part has been asked for since
+    this.traces = traces;
     this.showPages();
     this.showPlots();
   }
@@ -76,30 +80,51 @@ export class CellPanel {
   showChips() {
     const nBad = [...this.marks.values()].filter((good) => !good).length;
     this.heading.textContent = `${counted(this.marks.size, "cell")}${nBad ? `, ${nBad} bad` : ""}`;
-    fill(this.chips, [...this.marks].map(([cell, good]) =>
-      button(String(cell), () => this.select(cell), "chip", {
-        "data-cell": cell, "data-good": good, "aria-pressed": cell === this.selected,
-        "aria-label": `Cell ${cell}, ${good ? "good" : "bad"}`,
-      })));
-    if (!this.marks.size) fill(this.chips, h("p", { class: "empty" }, "No cell of this FOV passed the filters."));
+    const chips = [...this.marks].map(([cell, good]) => this.chip(cell, good));
+    fill(this.chips, chips.length ? chips : h("p", { class: "empty" }, "No cell of this FOV passed the filters."));
     this.good.disabled = this.bad.disabled = this.selected === null;
     const good = this.marks.get(this.selected);
     this.good.setAttribute("aria-pressed", String(good === true));
     this.bad.setAttribute("aria-pressed", String(good === false));
   }
 
+  chip(cell, good) {
+    if (!this.chipOf.has(cell)) {
+      this.chipOf.set(cell, button(String(cell), () => this.select(cell), "chip", { "data-cell": cell }));
+    }
+    const chip = this.chipOf.get(cell);
+    chip.dataset.good = good;
+    chip.setAttribute("aria-pressed", String(cell === this.selected));
+    chip.setAttribute("aria-label", `Cell ${cell}, ${good ? "good" : "bad"}`);
+    return chip;
+  }
+
   showPages() {
     const { page, n_pages: nPages } = this.traces;
-    const turn = (by) => () => ((this.page += by), this.loadTraces());
     fill(this.pages, nPages > 1 && [
-      button("Earlier cells", turn(-1), "", { disabled: page === 1 }),
+      button("Earlier cells", () => this.turn(page - 1), "", { disabled: page === 1 }),
       h("span", {}, `Cells in plots: part ${page} of ${nPages}`),
-      button("Later cells", turn(1), "", { disabled: page === nPages }),
+      button("Later cells", () => this.turn(page + 1), "", { disabled: page === nPages }),
     ]);
+  }
+
+  /** Show another part of the cells in the plots; where it cannot be had, the one that is shown stays. */
+  async turn(page) {
+    if (page === this.page) return;
+    fill(this.problem);
+    this.page = page;
+    try {
+      await this.loadTraces();
+    } catch (problem) {
+      if (page !== this.page || this.signal.aborted) return;
+      this.page = this.traces.page;
+      fill(this.problem, showProblem(problem));
+    }
   }
 
   /** Choose a cell, or none. */
   async select(cell) {
+    if (!this.traces) return; // still to come
     if (cell !== null && !this.marks.has(cell)) {
       fill(this.problem, h("p", { class: "hint" }, `Cell ${cell} was followed, but is not in the table: it is too short or too near the edge.`));
       cell = null;
@@ -108,15 +133,8 @@ export class CellPanel {
     }
     this.selected = cell;
     this.showChips();
-    try {
-      const page = Math.floor([...this.marks.keys()].indexOf(cell) / PAGE) + 1;
-      if (cell !== null && page !== this.page) {
-        this.page = page;
-        await this.loadTraces();
-      }
-    } catch (problem) {
-      fill(this.problem, showProblem(problem));
-    }
+    if (cell !== null) await this.turn(Math.floor([...this.marks.keys()].indexOf(cell) / PAGE) + 1);
+    if (cell !== this.selected) return; // another one has been chosen since
     this.redraw();
     this.onselect(this.traces.cells.find((trace) => trace.cell === cell) ?? null);
   }
