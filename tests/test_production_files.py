@@ -112,6 +112,23 @@ def test_there_is_a_worker_for_each_pool_and_an_api_of_four_processes() -> None:
     assert "--limit" not in commands["worker"]  # the pool has one; a worker's own has it crash
 
 
+def test_what_the_compose_file_asks_of_its_surroundings_is_written_down_for_every_command(tmp_path: Path) -> None:
+    """Run the command that writes it: what is but exported is not there for cron, and for who comes after."""
+    (command,) = re.findall(r"^# +(.* > \.env)$", COMPOSE.read_text(), re.MULTILINE)
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
+    written = read_env_file(tmp_path / ".env")
+    assert written.keys() == set(re.findall(r"\$\{(\w+)", COMPOSE.read_text()))
+    user = read_compose()["services"]["api"]["user"]
+    assert user == f"${{PYAMA_UID:-{written['PYAMA_UID']}}}:${{PYAMA_GID:-{written['PYAMA_GID']}}}"
+
+
+@pytest.mark.parametrize("path", [COMPOSE, ROOT / "README.md", ROOT / "docs" / "operations.md"], ids=lambda p: p.name)
+def test_no_command_of_compose_that_is_told_brings_variables_of_its_own(path: Path) -> None:
+    commands = re.findall(r"^[ #]+(.*docker compose (?:\S+ )*(?:up|exec|stop)\b.*)$", path.read_text(), re.MULTILINE)
+    assert commands
+    assert [command for command in commands if not command.startswith("docker compose ")] == []
+
+
 # Secrets and settings
 
 
@@ -123,10 +140,9 @@ def test_no_secret_is_in_any_file() -> None:
             if any(word in name for word in ("PASSWORD", "AUTH", "KEYS")):
                 assert name.endswith("_FILE")
                 assert value.removeprefix("/run/secrets/") in service["secrets"]
-    ignored = subprocess.run(
-        ["git", "check-ignore", "-q", COMPOSE.parent / "secrets" / "api_keys"], cwd=ROOT, check=False
-    )
-    assert ignored.returncode == 0 or not (ROOT / ".git").exists()
+    for path in (COMPOSE.parent / "secrets" / "api_keys", COMPOSE.parent / ".env"):
+        ignored = subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT, check=False)
+        assert ignored.returncode == 0 or not (ROOT / ".git").exists(), path
 
 
 @pytest.mark.parametrize("path", [COMPOSE_ENV, BASE / "pyama.env", SYSTEMD / "pyama.env"], ids=lambda p: p.parent.name)
@@ -177,7 +193,7 @@ def test_the_image_gets_the_sources_and_nothing_else() -> None:
     files = {"pyproject.toml", "constraints.txt", "README.md", "LICENSE"}
     assert {pattern[1:] for pattern in patterns if pattern.startswith("!")} == packages | files
     assert all((ROOT / name).exists() for name in packages | files)
-    assert "**/secrets" in patterns
+    assert {"**/secrets", "**/.env"} <= set(patterns)
 
 
 # Kubernetes
