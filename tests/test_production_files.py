@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -328,6 +329,69 @@ def test_services_of_kubernetes_are_where_the_settings_say() -> None:
     settings = read_env_file(BASE / "pyama.env")
     asked = {re.sub(r"^\w+://([^/]+).*", r"\1", settings[name]) for name in ("PYAMA_DASK_ADDRESS", "PREFECT_API_URL")}
     assert {f"{name}:{port}" for name, port in ports} >= asked | {"postgres:5432"}
+
+
+def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    """Whether a selector, with the operators that are in use here, finds what has these labels."""
+    assert selector.keys() <= {"matchLabels", "matchExpressions"}
+    assert all(term["operator"] == "NotIn" for term in selector.get("matchExpressions", []))
+    return selector.get("matchLabels", {}).items() <= labels.items() and not any(
+        labels.get(term["key"]) in term["values"] for term in selector.get("matchExpressions", [])
+    )
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Who asks for a connection."""
+
+    labels: dict[str, str]
+    namespace: str = "pyama"
+
+    def is_of(self, term: dict[str, Any]) -> bool:
+        """Whether it is one of those that a term of a policy lets in."""
+        assert term.keys() <= {"podSelector", "namespaceSelector"}
+        named = {"kubernetes.io/metadata.name": self.namespace}
+        of_namespace = (
+            selects(term["namespaceSelector"], named) if "namespaceSelector" in term else self.namespace == "pyama"
+        )
+        return of_namespace and selects(term.get("podSelector", {}), self.labels)
+
+
+def admits(objects: list[dict[str, Any]], pod: dict[str, str], port: int, peer: Peer) -> bool:
+    """Whether the policies together let a peer in at a port of the pod that has these labels."""
+    policies = [one["spec"] for one in objects if one["kind"] == "NetworkPolicy"]
+    chosen = [policy for policy in policies if selects(policy["podSelector"], pod)]
+    rules = [rule for policy in chosen for rule in policy["ingress"]]
+    return not chosen or any(
+        ("ports" not in rule or {"port": port} in rule["ports"])
+        and ("from" not in rule or any(peer.is_of(term) for term in rule["from"]))
+        for rule in rules
+    )
+
+
+def labels_of_pods(objects: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """Labels of pods by the name of their program."""
+    return {
+        found["metadata"]["name"]: found["spec"]["template"]["metadata"]["labels"]
+        for found in objects
+        if found["kind"] in {"Deployment", "StatefulSet", "Job"}
+    }
+
+
+STRANGER = Peer({}, "elsewhere")
+
+
+def test_policies_let_in_whoever_has_to_and_nobody_else(built: list[dict[str, Any]]) -> None:
+    pods = labels_of_pods(built)
+    assert pods.keys() == SERVICES.keys() | {"postgres"}
+    for name, labels in pods.items():
+        assert admits(built, pods["postgres"], 5432, Peer(labels)) == (name == "prefect"), name
+        assert not admits(built, pods["postgres"], 22, Peer(labels))
+        assert admits(built, pods["prefect"], 4200, Peer(labels))
+        assert admits(built, pods["dask-scheduler"], 8786, Peer(labels))
+        assert admits(built, labels, 8000, STRANGER) == (name == "api")
+        assert not any(admits(built, labels, port, STRANGER) for port in (4200, 5432, 8080, 8786, 8787, 8788))
+        assert not any(admits(built, labels, port, Peer({})) for port in (4200, 5432, 8080, 8786, 8787, 8788))
 
 
 # systemd
