@@ -379,6 +379,7 @@ def labels_of_pods(objects: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
 
 
 STRANGER = Peer({}, "elsewhere")
+PROMETHEUS = Peer({}, "monitoring")
 
 
 def test_policies_let_in_whoever_has_to_and_nobody_else(built: list[dict[str, Any]]) -> None:
@@ -390,8 +391,9 @@ def test_policies_let_in_whoever_has_to_and_nobody_else(built: list[dict[str, An
         assert admits(built, pods["prefect"], 4200, Peer(labels))
         assert admits(built, pods["dask-scheduler"], 8786, Peer(labels))
         assert admits(built, labels, 8000, STRANGER) == (name == "api")
-        assert not any(admits(built, labels, port, STRANGER) for port in (4200, 5432, 8080, 8786, 8787, 8788))
-        assert not any(admits(built, labels, port, Peer({})) for port in (4200, 5432, 8080, 8786, 8787, 8788))
+        for peer, admitted in ((STRANGER, set()), (Peer({}), set()), (PROMETHEUS, {"dask-scheduler"})):
+            assert not any(admits(built, labels, port, peer) for port in (4200, 5432, 8080, 8786, 8788))
+            assert admits(built, labels, 8787, peer) == (name in admitted)
 
 
 # systemd
@@ -478,6 +480,30 @@ def test_systemd_takes_the_units_and_finds_them_well_guarded(tmp_path: Path) -> 
         measure = [analyze, "security", "--offline=true", "--threshold=25", str(folder / name)]
         ended = subprocess.run(measure, env=environment, capture_output=True, text=True, check=False)
         assert ended.returncode == 0, ended.stdout[-400:]
+
+
+# Monitoring
+
+
+def test_the_targets_of_prometheus_are_where_the_profiles_have_them(built: list[dict[str, Any]]) -> None:
+    """Held to what listens in each; whom the policies of Kubernetes let in is a test of its own."""
+    text = (ROOT / "docs" / "operations.md").read_text()
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    jobs = {job["job_name"]: job for job in yaml.safe_load(example)["scrape_configs"]}
+    rules = (ROOT / "deployments" / "monitoring" / "pyama.rules.yml").read_text()
+    assert jobs.keys() == set(re.findall(r'up\{job="([a-z-]+)"\}', rules))
+    assert jobs["pyama"]["scheme"] == "https"  # all profiles publish it at the loopback address, or not at all
+    targets = re.findall(r"^\| .* \| `(\S+):8787` \|$", text, re.MULTILINE)
+    described = read_compose()
+    (namespace,) = {one["metadata"]["namespace"] for one in built if one["kind"] == "Service"}
+    (started,) = units()["dask-scheduler"]["Service", "ExecStart"]
+    in_compose, in_kubernetes, on_a_server = targets
+    assert jobs["pyama-dask"]["static_configs"] == [{"targets": [f"{in_compose}:8787"]}]
+    assert described["services"][in_compose]["networks"] == ["inside"]
+    assert f"`{described['name']}_inside`" in text
+    assert "0.0.0.0:8787" in described["services"][in_compose]["command"]
+    assert in_kubernetes in {f"{one['metadata']['name']}.{namespace}" for one in built if one["kind"] == "Service"}
+    assert f"--dashboard-address {on_a_server}:8787" in started
 
 
 # CI
