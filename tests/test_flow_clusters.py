@@ -77,12 +77,16 @@ def test_cluster_of_kubernetes_is_what_dask_makes_with_our_storage_added(monkeyp
         bare = made["spec"][part]["spec"]["containers"][0]
         del bare["env"]
         container = pod["containers"][0]
+        # What the profile of Kubernetes asks of all pods.
+        assert container.pop("securityContext")["capabilities"] == {"drop": ["ALL"]}
         assert pod.pop("securityContext")["runAsNonRoot"] is True
+        assert (pod.pop("automountServiceAccountToken"), pod.pop("enableServiceLinks")) == (False, False)
         if part == "worker":
             (mount,) = container.pop("volumeMounts")
             assert [volume["name"] for volume in pod.pop("volumes")] == [mount["name"]]
         else:
             bare["resources"] = container["resources"]
+    assert spec["metadata"].pop("labels") == {"app.kubernetes.io/part-of": "pyama"}
     assert spec == made
 
 

@@ -22,6 +22,7 @@ import yaml
 from api.orchestrator import CONTROL_POOL, POOL
 from api.settings import Settings
 from deployments.with_secrets import SECRETS
+from flows.cluster_settings import ClusterSettings
 from tests.engines import ROOT
 from tests.production import (
     COMPOSE,
@@ -35,6 +36,7 @@ from tests.production import (
 )
 
 KUBERNETES = ROOT / "deployments" / "kubernetes"
+DASK_KUBERNETES = ROOT / "deployments" / "dask-kubernetes"
 BASE, OVERLAY = KUBERNETES / "base", KUBERNETES / "overlays" / "example"
 SYSTEMD = ROOT / "deployments" / "systemd"
 COMPOSE_ENV = COMPOSE.parent / "pyama.env"
@@ -208,13 +210,35 @@ def documents(path: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What kubectl makes of the example."""
-    folder = tmp_path_factory.mktemp("kubernetes") / "kubernetes"
-    shutil.copytree(KUBERNETES, folder, ignore=shutil.ignore_patterns("secrets"))
-    (folder / "overlays" / "example" / "secrets").mkdir()
+    return kustomized(copy_of_example(tmp_path_factory.mktemp("kubernetes")))
+
+
+@pytest.fixture(scope="module")
+def built_with_clusters(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What it makes of the example where runs start Dask clusters of their own, changed as their README says."""
+    overlay = copy_of_example(tmp_path_factory.mktemp("clusters"))
+    (kustomization,) = documents(overlay / "kustomization.yaml")
+    kustomization["patches"].remove({"path": "dask-worker.yaml"})
+    (component,) = re.findall(r"^ +(components:\n.*)$", (DASK_KUBERNETES / "README.md").read_text(), re.MULTILINE)
+    kustomization |= yaml.safe_load(component)
+    (overlay / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return kustomized(overlay)
+
+
+def copy_of_example(folder: Path) -> Path:
+    """Copy what the example is made of to a folder, with secrets, and return where it is."""
+    for source in (KUBERNETES, DASK_KUBERNETES):
+        shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("secrets"))
+    overlay = folder / OVERLAY.relative_to(KUBERNETES.parent)
+    (overlay / "secrets").mkdir()
     for name in SECRET_NAMES:
-        (folder / "overlays" / "example" / "secrets" / name).write_text(secrets.token_hex())
-    build = [tool("kubectl"), "kustomize", str(folder / "overlays" / "example")]
-    ended = subprocess.run(build, capture_output=True, text=True, check=False)
+        (overlay / "secrets" / name).write_text(secrets.token_hex())
+    return overlay
+
+
+def kustomized(overlay: Path) -> list[dict[str, Any]]:
+    """Objects that kubectl makes of an overlay."""
+    ended = subprocess.run([tool("kubectl"), "kustomize", str(overlay)], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""
     return [document for document in yaml.safe_load_all(ended.stdout) if document]
@@ -380,6 +404,7 @@ def labels_of_pods(objects: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
 
 STRANGER = Peer({}, "elsewhere")
 PROMETHEUS = Peer({}, "monitoring")
+OPERATOR = Peer({}, "dask-operator")
 
 
 def test_policies_let_in_whoever_has_to_and_nobody_else(built: list[dict[str, Any]]) -> None:
@@ -394,6 +419,90 @@ def test_policies_let_in_whoever_has_to_and_nobody_else(built: list[dict[str, An
         for peer, admitted in ((STRANGER, set()), (Peer({}), set()), (PROMETHEUS, {"dask-scheduler"})):
             assert not any(admits(built, labels, port, peer) for port in (4200, 5432, 8080, 8786, 8788))
             assert admits(built, labels, 8787, peer) == (name in admitted)
+
+
+# Dask clusters of runs
+
+
+@pytest.fixture
+def cluster(built_with_clusters: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The cluster that a run asks for, by the settings that its worker has."""
+    (settings,) = (found for found in built_with_clusters if found["kind"] == "ConfigMap")
+    for name, value in settings["data"].items():
+        monkeypatch.setenv(name, value)
+    read = ClusterSettings.from_environment()
+    assert read.cluster_class == "dask_kubernetes.operator.KubeCluster"
+    assert read.adapt_kwargs is not None
+    kwargs = read.cluster_kwargs_of("0a1b2c3d-4e5f-6789-abcd-ef0123456789")
+    assert kwargs["namespace"] == "pyama"
+    described: dict[str, Any] = kwargs["custom_cluster_spec"]
+    return described
+
+
+def pods_of(cluster: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Pods that Dask's operator makes of a cluster: its labels are theirs."""
+    return {
+        part: {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": part, "labels": cluster["metadata"]["labels"] | {"dask.org/component": part}},
+            "spec": cluster["spec"][part]["spec"],
+        }
+        for part in ("scheduler", "worker")
+    }
+
+
+def test_only_runs_may_start_clusters_and_no_other_dask_is_there(built_with_clusters: list[dict[str, Any]]) -> None:
+    for found in built_with_clusters:
+        kubernetes_validate.validate(found, KUBERNETES_VERSION, strict=True)
+    pods = dict(pod_templates(built_with_clusters))
+    assert pods.keys() == SERVICES.keys() - {"dask-scheduler", "dask-worker"} | {"postgres"}
+    assert {name for name, pod in pods.items() if pod["automountServiceAccountToken"]} == {"worker"}
+    of_kind = {found["kind"]: found for found in built_with_clusters}
+    account = {"kind": "ServiceAccount", "name": pods["worker"]["serviceAccountName"], "namespace": "pyama"}
+    assert of_kind["ServiceAccount"]["metadata"]["name"] == account["name"]
+    assert of_kind["RoleBinding"]["subjects"] == [account]
+    assert of_kind["RoleBinding"]["roleRef"]["name"] == of_kind["Role"]["metadata"]["name"]
+    rights = {name: set(rule["verbs"]) for rule in of_kind["Role"]["rules"] for name in rule["resources"]}
+    assert rights["daskclusters"] >= {"get", "list", "create", "delete"}
+    assert rights["pods"] == {"get", "list", "watch"}
+
+
+def test_pods_of_clusters_are_held_to_what_all_pods_are(cluster: dict[str, Any]) -> None:
+    usual = dict(pod_templates(base_objects()))["dask-worker"]
+    for part, pod in pods_of(cluster).items():
+        kubernetes_validate.validate(pod, KUBERNETES_VERSION, strict=True)
+        for term in ("securityContext", "automountServiceAccountToken", "enableServiceLinks"):
+            assert pod["spec"][term] == usual[term], part
+        (container,), (own,) = pod["spec"]["containers"], usual["containers"]
+        assert container["securityContext"] == own["securityContext"]
+
+
+def test_policies_let_clusters_reach_what_they_need(
+    built_with_clusters: list[dict[str, Any]], cluster: dict[str, Any]
+) -> None:
+    objects, programs = built_with_clusters, labels_of_pods(built_with_clusters)
+    made = {part: pod["metadata"]["labels"] for part, pod in pods_of(cluster).items()}
+    assert admits(objects, programs["prefect"], 4200, Peer(made["worker"]))
+    assert not admits(objects, programs["postgres"], 5432, Peer(made["worker"]))
+    for peer in (made["worker"], programs["worker"]):
+        assert admits(objects, made["scheduler"], 8786, Peer(peer))
+    for port in (8786, 8787):
+        assert admits(objects, made["scheduler"], port, OPERATOR)
+        assert not admits(objects, made["scheduler"], port, STRANGER)
+    assert not any(admits(objects, labels, 8788, OPERATOR) for labels in made.values())
+
+
+def test_an_image_can_have_what_starts_clusters() -> None:
+    text = CONTAINERFILE.read_text()
+    (extra,) = set(re.findall(r"--build-arg EXTRAS=(\w+)", text + (DASK_KUBERNETES / "README.md").read_text()))
+    assert extra in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (package,) = re.findall(r"^RUN pip install .* (\S+)$", text, re.MULTILINE)
+    for extras, expected in (("", "."), (extra, f".[{extra}]")):
+        shown = subprocess.run(
+            ["sh", "-c", f"echo {package}"], env={"EXTRAS": extras}, capture_output=True, text=True, check=True
+        )
+        assert shown.stdout == f"{expected}\n"
 
 
 # systemd
