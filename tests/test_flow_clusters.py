@@ -96,6 +96,15 @@ def test_examples_name_no_argument_that_the_classes_do_not_have(monkeypatch: pyt
     assert example("dask-kubernetes", monkeypatch).keys() <= known.keys()
 
 
+def test_a_run_that_goes_on_removes_the_cluster_that_it_finds_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without being told, Dask removes only what the same process has made."""
+    kwargs = example("dask-kubernetes", monkeypatch)
+    assert (
+        kwargs["custom_cluster_spec"]["metadata"]["name"] == "pyama-0a1b2c3d"
+    )  # the same for every process of the run
+    assert kwargs["shutdown_on_close"] is True
+
+
 def test_clusters_of_two_runs_have_different_names(monkeypatch: pytest.MonkeyPatch) -> None:
     kwargs = {"name": "pyama-{run}", "labels": [{"of": "{run}"}], "n": 1}
     monkeypatch.setenv("PYAMA_DASK_CLUSTER_KWARGS", json.dumps(kwargs))
