@@ -78,6 +78,7 @@ def test_process_that_has_lost_its_run_ends_and_says_nothing(
     job_id = stack.client.start(asked(recording, tmp_path / "out", keep="none", n_workers=1))
     before = stack.client.watch(job_id, is_computing)[-1]
     engine = stack.engine(job_id)
+    os.kill(engine, signal.SIGSTOP)  # it cannot come to its end before
     run = f"{stack.prefect_url}/api/flow_runs/{job_id}"
     httpx.patch(f"{run}/labels", json={"pyama.process": "another/host/1/1"}).raise_for_status()
     wait_until(lambda: not is_alive(engine), "the process ends", 30.0)
