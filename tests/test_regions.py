@@ -25,7 +25,7 @@ def test_labels_are_those_of_the_oracle(mask: Mask, min_area: int | None, max_ar
     np.testing.assert_array_equal(find(mask, min_area, max_area).paint_labels(), oracle.label(mask, min_area, max_area))
 
 
-@settings(max_examples=5)
+@settings(max_examples=2)
 @given(strategies.masks(strategies.large_shapes), st.integers(150, 400))
 def test_labels_of_large_masks_are_those_of_the_oracle(mask: Mask, min_area: int) -> None:
     np.testing.assert_array_equal(find(mask, min_area).paint_labels(), oracle.label(mask, min_area))
