@@ -54,20 +54,28 @@ Observer: TypeAlias = Callable[[Outcome], None]
 """Is told of every request that has been answered."""
 
 
-class RequestLog:
-    """Gives each request an id, which is in the header `X-Request-ID` of its answer, and tells its outcome.
-
-    It is told in one line of the log, and to `app.state.observers`.
-    """
+class _HttpMiddleware:
+    """Stands before an application; what is no request, such as the server's start, passes it by."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+        answer = self._answer if scope["type"] == "http" else self._app
+        await answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise NotImplementedError
+
+
+class RequestLog(_HttpMiddleware):
+    """Gives each request an id, which is in the header `X-Request-ID` of its answer, and tells its outcome.
+
+    It is told in one line of the log, and to `app.state.observers`.
+    """
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         began_s = perf_counter()
         client = scope["client"][0] if scope.get("client") else "local socket"
         outcome = Outcome(secrets.token_hex(8), scope["method"], scope["path"], client)
@@ -89,17 +97,10 @@ class RequestLog:
                 observe(outcome)
 
 
-class Unexpected:
+class Unexpected(_HttpMiddleware):
     """Answers for errors that nobody expected: the client is told no more than the request's id, the log the rest."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = False
 
         async def send_some(message: Message) -> None:
@@ -118,20 +119,16 @@ class Unexpected:
             await ErrorResponse(InternalError(message, {"request_id": request_id}))(scope, receive, send)
 
 
-class Gate:
+class Gate(_HttpMiddleware):
     """Lets in who does not ask too often, brings a key where keys are asked for, and sends no more than allowed."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self._app = app
+        super().__init__(app)
         self._keys = settings.keys
         self._most_bytes = settings.max_body_bytes
         self._limiter = RateLimiter(settings.rate_limit) if settings.rate_limit else None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             if not needs_no_key(scope["path"]):
                 self._check_rate(scope)
