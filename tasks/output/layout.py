@@ -28,9 +28,9 @@ LONGEST_NAME = 255
 _FOV_DIRECTORY = re.compile(r"fov_([0-9]{3,})")
 _UNIQUE = r"\.[0-9a-f]{12}"
 _TEMPORARY = re.compile(rf"\.(.+){_UNIQUE}\.tmp")
-_ATTEMPT = re.compile(rf"\.(fov_[0-9]{{3,}}|{MERGE_ATTEMPT}){_UNIQUE}\.tmp")
 _MOVED_ASIDE = re.compile(rf"\.(fov_[0-9]{{3,}}){_UNIQUE}\.old")
-_UNFINISHED_FILE = re.compile(rf"\.({re.escape(CONFIG_FILE)}|{re.escape(INDEX_FILE)}){_UNIQUE}\.tmp")
+_WRITTEN_BY_RUNS = {MERGE_ATTEMPT, CONFIG_FILE, INDEX_FILE}
+"""What runs write under a temporary name, beside the directories of FOVs."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,8 @@ def moved_aside_name(directory: str) -> str:
 
 def is_temporary(name: str) -> bool:
     """Whether a name in an output folder is that of something unfinished, unless a run holds the folder."""
-    return bool(_ATTEMPT.fullmatch(name) or _UNFINISHED_FILE.fullmatch(name))
+    target = parse_temporary(name)
+    return target is not None and (target in _WRITTEN_BY_RUNS or _FOV_DIRECTORY.fullmatch(target) is not None)
 
 
 def parse_moved_aside(name: str) -> str | None:
